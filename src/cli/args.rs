@@ -1,0 +1,1 @@
+//! Pure: What may be typed, nothing else.

@@ -1,0 +1,1 @@
+//! Tables, JSON, errors, exit codes, raw mode.

@@ -1,0 +1,1 @@
+//! Delegated cgroup v2 folders: limits, usage, kill.

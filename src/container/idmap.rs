@@ -1,0 +1,1 @@
+//! Pure: subuid and subgid text into uid and gid mappings.

@@ -1,0 +1,1 @@
+//! Start, wait, signal, clean up: asked from outside.

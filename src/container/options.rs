@@ -1,0 +1,1 @@
+//! Pure: What was asked: command, mounts, environment, user, limits, walls.

@@ -1,0 +1,1 @@
+//! The tree a container sees: overlay or the host's system folders, and mounts by descriptor.

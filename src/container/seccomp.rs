@@ -1,0 +1,1 @@
+//! Pure: Profile JSON into BPF programs.

@@ -1,0 +1,1 @@
+//! Pure: Options, image config and mappings into an OCI runtime spec.

@@ -1,0 +1,1 @@
+//! The stage: the process that makes the namespaces and holds the container.

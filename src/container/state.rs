@@ -1,0 +1,1 @@
+//! The record of one container on disk.

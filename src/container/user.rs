@@ -1,0 +1,1 @@
+//! Pure: Who `USER` is: passwd and group text into ids.

@@ -1,0 +1,1 @@
+//! The last steps inside: masks, rlimits, ids, capabilities, Landlock, seccomp, exec.

@@ -1,0 +1,1 @@
+//! The host: its folders, its user, what it lets us do.

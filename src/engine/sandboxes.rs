@@ -1,0 +1,1 @@
+//! Run an agent's tool under the strict policy.

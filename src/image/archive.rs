@@ -1,0 +1,1 @@
+//! docker-archive, OCI archive and plain tar into the store.

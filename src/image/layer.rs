@@ -1,0 +1,1 @@
+//! One layer: tar into a folder that overlay can use, within ceilings.

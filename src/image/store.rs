@@ -1,0 +1,1 @@
+//! Blobs, layers, configs and names on disk.

@@ -1,0 +1,95 @@
+//! Rootless containers without a daemon.
+//!
+//! Read downward: a module uses only what stands above it, so this file is the architecture.
+//! ○ pure: no I/O. ● touches the world. `tests/tidy.rs` holds the order.
+
+// ── ground: words every part shares ─────────────────────────────────────────────────────────────
+
+/// ○ What a caller may branch on, and what a person reads when something failed.
+pub mod error;
+/// ○ Every name a person types, parsed once: container ids, image references, digests.
+pub mod names;
+/// The kernel; the only unsafe code in the crate.
+#[expect(unsafe_code, reason = "system calls that no safe wrapper has; every block argues")]
+pub mod sys {
+    /// ● Open beneath a root, write then rename, locks; every error names its path.
+    pub mod fs;
+    /// ● Start ourselves again, namespaces, pidfds, the last steps before exec.
+    pub mod process;
+}
+
+// ── three parts that do not know each other ─────────────────────────────────────────────────────
+
+/// Bytes by digest; never runs anything.
+pub mod image {
+    /// ● One layer: tar into a folder that overlay can use, within ceilings.
+    pub mod layer;
+    /// ● Blobs, layers, configs and names on disk.
+    pub mod store;
+    /// ● docker-archive, OCI archive and plain tar into the store.
+    pub mod archive;
+}
+
+/// One OCI container; never fetches anything.
+pub mod container {
+    /// ○ What was asked: command, mounts, environment, user, limits, walls.
+    pub mod options;
+    /// ○ subuid and subgid text into uid and gid mappings.
+    pub mod idmap;
+    /// ○ Who `USER` is: passwd and group text into ids.
+    pub mod user;
+    /// ○ Profile JSON into BPF programs.
+    pub mod seccomp;
+    /// ○ Options, image config and mappings into an OCI runtime spec.
+    pub mod spec;
+    /// ● The record of one container on disk.
+    pub mod state;
+    /// ● Delegated cgroup v2 folders: limits, usage, kill.
+    pub mod cgroup;
+    /// ● The tree a container sees: overlay or the host's system folders, and mounts by descriptor.
+    pub mod rootfs;
+    /// ● The last steps inside: masks, rlimits, ids, capabilities, Landlock, seccomp, exec.
+    pub mod walls;
+    /// ● The only caller of libcontainer.
+    pub mod runtime;
+    /// ● The stage: the process that makes the namespaces and holds the container.
+    pub mod stage;
+    /// ● Start, wait, signal, clean up: asked from outside.
+    pub mod lifecycle;
+}
+
+// ── composition: the verbs, the one door for every surface ──────────────────────────────────────
+
+/// The verbs, the one door for every surface.
+pub mod engine {
+    /// ● The host: its folders, its user, what it lets us do.
+    pub mod host;
+    /// ● What a program outside the system folders needs to start.
+    pub mod program;
+    /// ● Load, import, list.
+    pub mod images;
+    /// ● Run a command in a container.
+    pub mod containers;
+    /// ● Run an agent's tool under the strict policy.
+    pub mod sandboxes;
+    /// ● What this host can do, what follows, and the line that fixes it.
+    pub mod doctor;
+}
+
+// ── surfaces: know engine, ground and pure types only ───────────────────────────────────────────
+
+/// The command line.
+pub mod cli {
+    /// ○ What may be typed, nothing else.
+    pub mod args;
+    /// ● Tables, JSON, errors, exit codes, raw mode.
+    pub mod terminal;
+    /// ● `run`.
+    pub mod containers;
+    /// ● `load`, `import`, `images`.
+    pub mod images;
+    /// ● `mcp run`.
+    pub mod mcp;
+    /// ● `doctor`, `version`.
+    pub mod system;
+}

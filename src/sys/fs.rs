@@ -1,0 +1,282 @@
+//! Files and folders: open beneath a root, write then rename, locks. Every error names its path.
+//!
+//! It does not mount, and it knows nothing of images or containers.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
+
+use crate::error::{ErrorKind, Fault};
+
+/// Why a file operation failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} `{path}`")]
+pub struct FsError {
+    /// What was being done: a verb.
+    pub action: &'static str,
+    /// The path it was done to.
+    pub path: PathBuf,
+    /// What the kernel said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl FsError {
+    /// An error of `action` on `path`.
+    pub fn new(action: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self { action, path: path.into(), source: source.into() }
+    }
+}
+
+impl Fault for FsError {
+    fn kind(&self) -> ErrorKind {
+        match self.source.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            io::ErrorKind::AlreadyExists => ErrorKind::Exists,
+            io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            io::ErrorKind::FileTooLarge => ErrorKind::Limit,
+            _ => ErrorKind::Failed,
+        }
+    }
+}
+
+/// Opens `path` inside `root` as if `root` were `/`: links and `..` cannot leave it, magic links
+/// are refused (openat2(2), `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS`, Linux 5.6).
+///
+/// # Errors
+/// What the kernel says, with the path inside the root.
+pub fn open_in_root(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, FsError> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // A rename elsewhere makes the kernel give up with EAGAIN: openat2(2) says try again.
+    let mut tries = 0;
+    loop {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, mode, resolve) {
+            Err(rustix::io::Errno::AGAIN) if tries < 64 => tries += 1,
+            other => return other.map_err(|e| FsError::new("open", path, e)),
+        }
+    }
+}
+
+/// Makes every folder of `path` inside `root` that is missing and opens the last one.
+///
+/// Components are made one at a time beneath a descriptor, so a link inside the root is followed
+/// within the root and nothing is ever made outside it (CVE-2021-30465).
+///
+/// # Errors
+/// What the kernel says: `..` in the missing part, a file in the way, no permission.
+pub fn make_dirs_in_root(root: BorrowedFd<'_>, path: &Path, mode: Mode) -> Result<OwnedFd, FsError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    match open_in_root(root, path, flags, Mode::empty()) {
+        Err(e) if e.source.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(FsError::new("make the folder", path, io::Error::from(io::ErrorKind::InvalidInput)));
+    };
+    let parent = make_dirs_in_root(root, parent, mode)?;
+    match rustix::fs::mkdirat(&parent, name, mode) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(e) => return Err(FsError::new("make the folder", path, e)),
+    }
+    open_in_root(root, path, flags, Mode::empty())
+}
+
+/// Opens a folder as a descriptor that only names it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open_dir(path: &Path) -> Result<OwnedFd, FsError> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| FsError::new("open the folder", path, e))
+}
+
+/// Reads a regular file inside `root`, at most `bytes_max` bytes: a FIFO, a device or a link out
+/// of the root is refused and never waited for (CVE-2024-9676).
+///
+/// # Errors
+/// `NotFound`, or `Limit` when it is larger, or what the kernel says.
+pub fn read_file_in_root(root: BorrowedFd<'_>, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
+    let fd = open_in_root(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+    read_regular(File::from(fd), path, bytes_max)
+}
+
+/// Reads a regular file of the host, at most `bytes_max` bytes.
+///
+/// # Errors
+/// As [`read_file_in_root`].
+pub fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| FsError::new("open", path, e))?;
+    read_regular(File::from(fd), path, bytes_max)
+}
+
+fn read_regular(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
+    let meta = file.metadata().map_err(|e| FsError::new("read", path, e))?;
+    if !meta.is_file() {
+        return Err(FsError::new("read", path, io::Error::other("it is not a regular file")));
+    }
+    let mut bytes = Vec::new();
+    let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
+    read.map_err(|e| FsError::new("read", path, e))?;
+    if bytes.len() as u64 > bytes_max {
+        let why = format!("it is larger than {bytes_max} bytes");
+        return Err(FsError::new("read", path, io::Error::new(io::ErrorKind::FileTooLarge, why)));
+    }
+    Ok(bytes)
+}
+
+/// Makes a folder and its parents, mode 0700 for what is new.
+///
+/// # Errors
+/// What the kernel says.
+pub fn make_private_dirs(path: &Path) -> Result<(), FsError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| FsError::new("make the folder", path, e))
+}
+
+/// Puts `bytes` at `dir/name` in one step: another process sees the old file or the new one.
+///
+/// # Errors
+/// What the kernel says; the old file is then untouched.
+pub fn replace_file(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: Mode) -> Result<(), FsError> {
+    let wrong = |action| move |e: io::Error| FsError::new(action, name, e);
+    let mut random = [0_u8; 8];
+    random_bytes(&mut random).map_err(wrong("name a temporary file for"))?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{:016x}", u64::from_ne_bytes(random)));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = rustix::fs::openat(dir, &temporary, flags, mode).map_err(|e| FsError::new("write", name, e))?;
+    let mut file = File::from(fd);
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| rustix::fs::renameat(dir, &temporary, dir, name).map_err(io::Error::from));
+    if let Err(e) = written {
+        // The temporary file is ours alone; when even this fails the next clean-up finds it.
+        let _gone = rustix::fs::unlinkat(dir, &temporary, rustix::fs::AtFlags::empty());
+        return Err(FsError::new("write", name, e));
+    }
+    Ok(())
+}
+
+/// Fills `buffer` from the kernel's random source.
+///
+/// # Errors
+/// What the kernel says.
+pub fn random_bytes(buffer: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        filled += rustix::rand::getrandom(&mut buffer[filled..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// A lock on a file, held while this value lives and given back by the kernel when we die.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Lock {
+    /// Waits for the lock of `path`, making the file when it is missing.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn exclusive(path: &Path) -> Result<Self, FsError> {
+        Self::take(path, FlockOperation::LockExclusive)
+    }
+
+    /// Shares the lock of `path` with other readers.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn shared(path: &Path) -> Result<Self, FsError> {
+        Self::take(path, FlockOperation::LockShared)
+    }
+
+    /// Takes the lock of `path` when nobody holds it.
+    ///
+    /// # Errors
+    /// What the kernel says; `None` when somebody holds it.
+    pub fn try_exclusive(path: &Path) -> Result<Option<Self>, FsError> {
+        match Self::take(path, FlockOperation::NonBlockingLockExclusive) {
+            Err(e) if e.source.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    fn take(path: &Path, operation: FlockOperation) -> Result<Self, FsError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
+            .map_err(|e| FsError::new("open the lock", path, e))?;
+        loop {
+            match rustix::fs::flock(&fd, operation) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(FsError::new("lock", path, e)),
+                Ok(()) => return Ok(Self(File::from(fd))),
+            }
+        }
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_out_of_the_root_stays_inside_it() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("root");
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        std::fs::write(outer.path().join("secret"), "no").unwrap();
+        std::fs::write(root.join("secret"), "yes").unwrap();
+        std::os::unix::fs::symlink("../../../secret", root.join("etc/link")).unwrap();
+        let fd = open_dir(&root).unwrap();
+        let read = |path: &str| read_file_in_root(fd.as_fd(), Path::new(path), 100);
+        assert_eq!(read("etc/link").unwrap(), b"yes");
+        assert_eq!(read("../secret").unwrap(), b"yes");
+        make_dirs_in_root(fd.as_fd(), Path::new("/a/b/../../../c"), Mode::from_raw_mode(0o755)).unwrap_err();
+        make_dirs_in_root(fd.as_fd(), Path::new("/a/b"), Mode::from_raw_mode(0o755)).unwrap();
+        assert!(root.join("a/b").is_dir());
+    }
+
+    #[test]
+    fn a_fifo_and_a_large_file_are_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let fd = open_dir(dir.path()).unwrap();
+        rustix::fs::mknodat(&fd, "fifo", rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        assert!(read_file_in_root(fd.as_fd(), Path::new("fifo"), 10).is_err());
+        std::fs::write(dir.path().join("large"), "12345678901").unwrap();
+        let error = read_file_in_root(fd.as_fd(), Path::new("large"), 10).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let fd = open_dir(dir.path()).unwrap();
+        for text in ["one", "two"] {
+            replace_file(fd.as_fd(), OsStr::new("state"), text.as_bytes(), Mode::from_raw_mode(0o600))
+                .unwrap();
+            assert_eq!(std::fs::read_to_string(dir.path().join("state")).unwrap(), text);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
