@@ -276,7 +276,7 @@ pub fn cache_key(json: &[u8], conditions: &Conditions) -> Digest {
     hash.update(conditions.arch.audit_number().to_le_bytes());
     hash.update(conditions.kernel.0.to_le_bytes());
     hash.update(conditions.kernel.1.to_le_bytes());
-    // A capability cannot hold a line break that JSON text after an empty line could imitate.
+    // Lengths before the names, and a length that no name has before the JSON: no two inputs run together.
     for capability in &conditions.capabilities {
         hash.update(capability.len().to_le_bytes());
         hash.update(capability.as_bytes());
@@ -439,11 +439,8 @@ impl ProfileText {
         if self.default_errno.is_some() && self.default_errno_ret.is_none() {
             return Err(wrong("defaultErrno", "is a word: write the number as `defaultErrnoRet`"));
         }
-        let listed = |list: bool| list.then_some(());
-        if listed(self.architectures.is_some_and(|list| !list.is_empty()))
-            .and(listed(self.arch_map.is_some_and(|list| !list.is_empty())))
-            .is_some()
-        {
+        let architectures = self.architectures.is_some_and(|list| !list.is_empty());
+        if architectures && self.arch_map.is_some_and(|list| !list.is_empty()) {
             return Err(wrong("archMap", "stands beside `architectures`: one of them says it all"));
         }
         let default = verdict(self.default_action, self.default_errno_ret)
