@@ -44,6 +44,10 @@ pub mod container {
     pub mod idmap;
     /// ○ Who `USER` is: passwd and group text into ids.
     pub mod user;
+    /// ○ System call names and their numbers.
+    pub mod syscalls;
+    /// ○ Decisions by system call into a BPF program.
+    pub mod bpf;
     /// ○ Profile JSON into BPF programs.
     pub mod seccomp;
     /// ○ Options, image config and mappings into an OCI runtime spec.
