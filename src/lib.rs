@@ -32,6 +32,8 @@ pub mod image {
 
 /// One OCI container; never fetches anything.
 pub mod container {
+    /// ○ Memory, swap, CPU time and processes a container may use.
+    pub mod limits;
     /// ○ What was asked: command, mounts, environment, user, limits, walls.
     pub mod options;
     /// ○ subuid and subgid text into uid and gid mappings.
@@ -44,6 +46,8 @@ pub mod container {
     pub mod spec;
     /// ● The record of one container on disk.
     pub mod state;
+    /// ● Where this host lets us make a cgroup, by which way, and what to change where it does not.
+    pub mod delegation;
     /// ● Delegated cgroup v2 folders: limits, usage, kill.
     pub mod cgroup;
     /// ● The tree a container sees: overlay or the host's system folders, and mounts by descriptor.
