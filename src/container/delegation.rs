@@ -20,7 +20,8 @@ const MOUNTINFO_BYTES_MAX: u64 = 16 << 20;
 const FILE_BYTES_MAX: u64 = 64 << 10;
 /// Where systemd's own command for its bus lies.
 const BUSCTL: [&str; 3] = ["/usr/bin/busctl", "/bin/busctl", "/run/current-system/sw/bin/busctl"];
-const UNIFIED_FIX: &str = "boot this host with `systemd.unified_cgroup_hierarchy=1` on the kernel command line";
+const UNIFIED_FIX: &str =
+    "boot this host with `systemd.unified_cgroup_hierarchy=1` on the kernel command line";
 
 /// What a probe is told of the caller: it does not read the environment.
 #[derive(Debug, Clone)]
@@ -82,7 +83,9 @@ impl fmt::Display for Way<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Own(own) => write!(f, "below our own cgroup `{}`", own.base.display()),
-            Self::Scope(Scope { runtime_dir: Some(_), .. }) => f.write_str("in a scope of systemd's user manager"),
+            Self::Scope(Scope { runtime_dir: Some(_), .. }) => {
+                f.write_str("in a scope of systemd's user manager")
+            }
             Self::Scope(_) => f.write_str("in a scope of systemd"),
         }
     }
@@ -180,7 +183,8 @@ impl Tree {
     }
 
     fn probe(&self, environment: &Environment) -> Support {
-        let mounts = parse_mounts(&text(&self.at("/proc/self/mountinfo"), MOUNTINFO_BYTES_MAX).unwrap_or_default());
+        let mounts =
+            parse_mounts(&text(&self.at("/proc/self/mountinfo"), MOUNTINFO_BYTES_MAX).unwrap_or_default());
         let cgroup = text(&self.at("/proc/self/cgroup"), FILE_BYTES_MAX).unwrap_or_default();
         let path = parse_own_path(&cgroup);
         let has_systemd = self.at("/run/systemd/system").is_dir();
@@ -211,7 +215,8 @@ impl Tree {
             }
             is_off(controller).then(|| {
                 let reason = format!("the kernel was booted without the `{controller}` controller");
-                let fix = format!("boot this host with `cgroup_enable={controller}` on the kernel command line");
+                let fix =
+                    format!("boot this host with `cgroup_enable={controller}` on the kernel command line");
                 (resource, Lack::new(reason, fix))
             })
         };
@@ -221,16 +226,17 @@ impl Tree {
     fn own(&self, mount: &Mount, path: Option<&Path>) -> Result<Own, Lack> {
         let elsewhere = "run this program outside, or mount cgroup v2 in this container";
         let path = path.ok_or_else(|| Lack::new("this process is in no cgroup v2", UNIFIED_FIX))?;
-        let below = path.strip_prefix(&mount.root).ok().filter(|below| {
-            below.components().all(|component| matches!(component, Component::Normal(_)))
-        });
+        let below = path
+            .strip_prefix(&mount.root)
+            .ok()
+            .filter(|below| below.components().all(|component| matches!(component, Component::Normal(_))));
         let below = below.ok_or_else(|| {
             Lack::new(format!("our own cgroup `{}` cannot be seen from here", path.display()), elsewhere)
         })?;
         // Beside the folder we stepped into earlier, or the one that started us did.
         let below = if below.ends_with(SELF_DIR) { below.parent().unwrap_or(below) } else { below };
         let point = self.at(&mount.point);
-        let base = point.join(below);
+        let base = if below.as_os_str().is_empty() { point.clone() } else { point.join(below) };
         if let Some(unit) = unit_of(below)
             && !(self.is_delegated)(&point.join(unit))
         {
@@ -315,7 +321,8 @@ impl Tree {
             || !dir.join("memory.current").exists()
             || !self.at("/proc/swaps").exists();
         let can = |resource: &Resource| {
-            controllers.iter().any(|name| name == resource.controller()) && (*resource != Resource::Swap || counts_swap)
+            controllers.iter().any(|name| name == resource.controller())
+                && (*resource != Resource::Swap || counts_swap)
         };
         Resource::ALL.into_iter().filter(can).collect()
     }
@@ -328,8 +335,8 @@ fn controllers(dir: &Path) -> Vec<String> {
 
 fn writable(base: &Path, is_read_only: bool) -> Result<(), Lack> {
     let shown = base.display();
-    for name in ["", "cgroup.procs", "cgroup.subtree_control"] {
-        let file = base.join(name);
+    let files = ["cgroup.procs", "cgroup.subtree_control"].map(|name| base.join(name));
+    for file in [base.to_owned()].into_iter().chain(files) {
         let asked = rustix::fs::accessat(rustix::fs::CWD, &file, Access::WRITE_OK, AtFlags::EACCESS);
         match asked {
             Ok(()) if !is_read_only => {}
@@ -396,7 +403,8 @@ fn parse_mounts(mountinfo: &str) -> Mounts {
     for line in mountinfo.lines() {
         let Some((before, after)) = line.split_once(" - ") else { continue };
         let (before, after): (Vec<_>, Vec<_>) = (before.split(' ').collect(), after.split(' ').collect());
-        let (&[_, _, _, root, point, options, ..], &[kind, _, super_options, ..]) = (&before[..], &after[..]) else {
+        let (&[_, _, _, root, point, options, ..], &[kind, _, super_options, ..]) = (&before[..], &after[..])
+        else {
             continue;
         };
         let is_read_only = |options: &str| options.split(',').any(|option| option == "ro");

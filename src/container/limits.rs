@@ -278,7 +278,10 @@ fn decimal(text: &str, unit: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn memory(memory: Option<&str>, and_swap: Option<&str>) -> Result<(Option<u64>, Option<u64>), LimitError> {
+    fn memory(
+        memory: Option<&str>,
+        and_swap: Option<&str>,
+    ) -> Result<(Option<u64>, Option<u64>), LimitError> {
         let mut limits = Limits::default();
         limits.set_memory(memory, and_swap)?;
         Ok((limits.memory_bytes, limits.memory_swap_bytes))
@@ -303,7 +306,10 @@ mod tests {
         ] {
             assert_eq!(size_bytes(text), Ok(bytes), "{text}");
         }
-        for text in ["", " ", "m", ".", "-1", "+1", "1e3", "1.2.3m", "64mm", "64bb", "64 m b", "0x10", "9999p", "١m", "64mié"] {
+        for text in [
+            "", " ", "m", ".", "-1", "+1", "1e3", "1.2.3m", "64mm", "64bb", "64 m b", "0x10", "9999p", "١m",
+            "64mié",
+        ] {
             assert_eq!(size_bytes(text), Err(LimitError::Size { text: text.to_owned() }), "{text}");
         }
         let long = "1".repeat(100);
@@ -324,10 +330,7 @@ mod tests {
         assert_eq!(memory(Some("6m"), None), Ok((mib(6), mib(6))));
         let text = |text: &str| text.to_owned();
         assert_eq!(memory(Some("6291455"), None), Err(LimitError::MemoryTooSmall { text: text("6291455") }));
-        assert_eq!(
-            memory(Some("64m"), Some("63m")),
-            Err(LimitError::SwapBelowMemory { text: text("63m") })
-        );
+        assert_eq!(memory(Some("64m"), Some("63m")), Err(LimitError::SwapBelowMemory { text: text("63m") }));
         assert_eq!(memory(None, Some("64m")), Err(LimitError::SwapAlone { text: text("64m") }));
         assert_eq!(memory(Some("64m"), Some("-2")), Err(LimitError::Size { text: text("-2") }));
     }
