@@ -56,6 +56,8 @@ pub mod container {
     pub mod plan;
     /// ● The record of one container on disk.
     pub mod state;
+    /// ● Where this host lets us make a cgroup, by which way, and what to change where it does not.
+    pub mod delegation;
     /// ● Delegated cgroup v2 folders: limits, usage, kill.
     pub mod cgroup;
     /// ● The tree a container sees: overlay or the host's system folders, and mounts by descriptor.

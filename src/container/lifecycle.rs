@@ -91,8 +91,6 @@ pub struct Launch<'a> {
     pub interactive: bool,
     /// The cgroup folder the stage starts in.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// Puts the stage into its cgroup once it exists, where it could not be started in it.
-    pub adopt: Option<&'a dyn Fn(i32) -> Result<(), Error>>,
     /// The command is killed this long after it was asked to end.
     pub grace: Option<Duration>,
 }
@@ -135,7 +133,7 @@ pub fn start(launch: Launch<'_>) -> Result<Running, Error> {
     let own_maps = own_maps.map(|m| (map_text(&m.uids), map_text(&m.gids)));
     let mut unshare = UnshareFlags::NEWNS;
     unshare.set(UnshareFlags::NEWUSER, launch.plan.map.is_some());
-    let needs_us = (launch.plan.map.is_some() && own_maps.is_none()) || launch.adopt.is_some();
+    let needs_us = launch.plan.map.is_some() && own_maps.is_none();
     let stage = process::start_stage(
         process::one_thread()?,
         StageStart {
@@ -160,7 +158,7 @@ pub fn start(launch: Launch<'_>) -> Result<Running, Error> {
         not_executed: None,
     };
     if needs_us {
-        running.let_go(&launch.plan, own_maps.is_none(), launch.adopt)?;
+        running.let_go(&launch.plan)?;
     }
     // A stage that failed already has said why: that is read by `supervise`.
     let _sent = channel::send(running.socket.as_fd(), &plan, None);
@@ -193,13 +191,8 @@ impl Running {
         self.stage.pid.as_raw_nonzero().get()
     }
 
-    /// What the stage waits for: its id maps, its cgroup.
-    fn let_go(
-        &mut self,
-        plan: &Plan,
-        write_maps: bool,
-        adopt: Option<&dyn Fn(i32) -> Result<(), Error>>,
-    ) -> Result<(), Error> {
+    /// Writes the id maps that the stage waits for.
+    fn let_go(&mut self, plan: &Plan) -> Result<(), Error> {
         match self.receive()? {
             Some((Report::Unshared(()), _)) => {}
             Some((Report::Failed(error), _)) => return Err(error),
@@ -207,12 +200,9 @@ impl Running {
             None => return Err(LifecycleError::StageDied.into()),
         }
         let pid = self.stage_pid();
-        if let Some(map) = plan.map.as_ref().filter(|_| write_maps) {
+        if let Some(map) = &plan.map {
             write_map("newuidmap", "uid_map", pid, &map_text(&map.uids))?;
             write_map("newgidmap", "gid_map", pid, &map_text(&map.gids))?;
-        }
-        if let Some(adopt) = adopt {
-            adopt(pid)?;
         }
         let _sent = channel::send(self.socket.as_fd(), b"g", None);
         Ok(())

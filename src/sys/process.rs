@@ -129,7 +129,7 @@ pub struct StageStart<'a> {
     /// What it writes to its own `uid_map` and `gid_map`; `None` when we write them, or when there
     /// is no new user namespace.
     pub own_maps: Option<(&'a str, &'a str)>,
-    /// It waits for one byte from us before it goes on: we write the maps or move it to a cgroup.
+    /// It waits for one byte from us before it goes on: we write the maps.
     pub wait_for_go: bool,
 }
 
