@@ -88,6 +88,8 @@ pub mod engine {
     pub mod program;
     /// ● Load, import, list.
     pub mod images;
+    /// ● Carry one decided container out: place, filter, cgroup, stage, end.
+    pub mod launch;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.

@@ -161,6 +161,15 @@ impl Program {
         bytes
     }
 
+    /// The instructions alone, as the kernel's `struct sock_filter`s lie in memory.
+    pub fn kernel_bytes(&self) -> Vec<u8> {
+        let one = |i: &sock_filter| {
+            let ([c0, c1], [k0, k1, k2, k3]) = (i.code.to_ne_bytes(), i.k.to_ne_bytes());
+            [c0, c1, i.jt, i.jf, k0, k1, k2, k3]
+        };
+        self.instructions.iter().flat_map(one).collect()
+    }
+
     /// The program that [`Program::to_bytes`] wrote.
     ///
     /// The shape is checked, not the meaning: every instruction is one we write, every jump lands
