@@ -422,9 +422,6 @@ impl Search<'_, '_> {
             }
             Family::Node => {
                 node::show_module(&mut self.reach, module.as_deref().unwrap_or(&path)).map_err(wrong)?;
-                if module.is_some() {
-                    node::show_module(&mut self.reach, &path).map_err(wrong)?;
-                }
             }
             Family::Shell if !self.reach.is_system(&walk.real) => {
                 let name = path.display();
