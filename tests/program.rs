@@ -1,6 +1,8 @@
 //! What a program outside the system folders needs to start: homes as people have them, made in
 //! code, and the exact mounts for each. The oracle is the layout of each tool, not our own report.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made is a failed test")]
+
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -221,6 +223,9 @@ fn npx_names_the_program_that_its_cache_has() {
     assert!(needs.notes[0].contains(named.to_str().unwrap()), "{:?}", needs.notes);
     let shown = [".npm/_npx/0123/node_modules/", ".npm/_npx/0123/package.json", ".nvm/versions/node/v20/"];
     machine.shows(named.to_str().unwrap(), &shown);
+    machine.text("index.js", "");
+    machine.link("node_modules/y", "../private");
+    machine.shows("node HOME/index.js", &[".nvm/versions/node/v20/", "index.js", "node_modules/"]);
     let hostile = machine.shows("npx ../../../../.ssh", &[".nvm/versions/node/v20/"]);
     assert!(hostile.notes.iter().all(|note| !note.contains("cache:") || !note.contains(".ssh")));
 }
@@ -367,18 +372,37 @@ fn packages_of_the_user_are_shown_to_their_programs_only() {
 }
 
 #[test]
-fn path_lines_of_editable_installs_are_followed_but_never_into_the_home_itself() {
+fn path_lines_of_editable_installs_are_followed_within_their_project_only() {
     let machine = Machine::new();
+    machine.venv("project/.venv", "ROOT/usr/bin/python3");
+    machine.text("project/src/pkg.py", "");
+    machine.text("private/pkg.py", "");
+    let lines = "# why\n../../../../src\nHOME/private\nHOME\nimport __editable__x_finder; x()\n";
+    machine.script("project/.venv/lib/python3.11/site-packages/a.pth", lines);
+    let needs = machine.shows("HOME/project/.venv/bin/tool", &["project/.venv/", "project/src/"]);
     machine.venv("venv", "ROOT/usr/bin/python3");
-    machine.text("src/pkg/pkg.py", "");
-    let packages = "venv/lib/python3.11/site-packages";
-    machine.script(
-        &format!("{packages}/a.pth"),
-        "# why\nHOME/src/pkg\nHOME\nimport __editable__x_finder; x()\n",
-    );
-    let needs = machine.shows("HOME/venv/bin/tool", &["src/pkg/", "venv/"]);
-    assert!(needs.notes.iter().any(|note| note.contains("too broad")), "{:?}", needs.notes);
+    machine.script("venv/lib/python3.11/site-packages/a.pth", "HOME/private\n");
+    machine.shows("HOME/venv/bin/tool", &["venv/"]);
+    let private = format!("--ro {}", machine.home.join("private").display());
+    assert!(needs.notes.iter().any(|note| note.ends_with(&private)), "{:?}", needs.notes);
     assert!(needs.notes.iter().any(|note| note.contains("by code")), "{:?}", needs.notes);
+}
+
+#[test]
+fn a_packages_own_files_cannot_have_other_folders_shown() {
+    let mut machine = Machine::new();
+    machine.nvm();
+    machine.text("private/package.json", "{}");
+    machine.text("private/index.js", "");
+    machine.text("project/package.json", "{}");
+    machine.text("project/index.js", "");
+    machine.link("project/node_modules/x", "../../private");
+    let needs = machine.shows("node HOME/project/index.js", &[".nvm/versions/node/v20/", "project/"]);
+    assert!(needs.notes.iter().any(|note| note.contains("--ro")), "{:?}", needs.notes);
+    let hostile =
+        "#!/bin/sh\nbasedir=$(dirname \"$0\")\nexec node  \"$basedir/../private/index.js\" \"$@\"\n";
+    machine.script("tools/launch", hostile);
+    machine.shows("HOME/tools/launch", &[".nvm/versions/node/v20/", "tools/"]);
 }
 
 #[test]
@@ -617,7 +641,8 @@ fn a_real_program_beside_its_library_shows_both() {
     assert!(built.is_ok_and(|status| status.success()), "a C compiler is part of every Rust toolchain");
     // `~/.local/lib` is shared by many programs: the library alone.
     machine.shows("HOME/.local/bin/x", &[".local/bin/x", ".local/lib/libx.so"]);
-    fs::remove_file(&library).unwrap();
+    // Its name alone does not make a file a library.
+    fs::write(&library, "my diary").unwrap();
     let needs = machine.shows("HOME/.local/bin/x", &[".local/bin/x"]);
     assert!(needs.notes.iter().any(|note| note.contains("libx.so")), "{:?}", needs.notes);
 }

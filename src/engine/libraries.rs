@@ -60,26 +60,23 @@ pub fn show(reach: &mut Reach<'_>, real: &Path, elf: Elf) -> Result<(), ReachErr
     let mut inherited: Vec<PathBuf> = Vec::new();
     while let Some((file, elf)) = files.pop_front() {
         if let Some(loader) = elf.interpreter.as_deref().map(OsStr::from_bytes).map(Path::new) {
-            match reach.file(loader, &format!("loader of `{}`", file.display())) {
-                Err(ReachError::Walk { .. }) => {
-                    let loader = loader.display();
-                    reach.note(format!(
-                        "`{}` asks for the loader `{loader}`, which is not there",
-                        file.display()
-                    ));
-                }
-                other => drop(other?),
+            if is_library(loader) {
+                reach.file(loader, &format!("loader of `{}`", file.display()))?;
+            } else {
+                let loader = loader.display();
+                reach
+                    .note(format!("`{}` asks for the loader `{loader}`, which is not there", file.display()));
             }
         }
         let folders = run_paths(&file, &elf);
-        for folder in &folders {
+        for folder in folders.iter().filter(|folder| is_own(&file, folder)) {
             reach.folder(folder, &format!("libraries of `{}`", file.display()))?;
         }
         inherited.extend(folders.iter().cloned());
         for name in &elf.needed {
             let name = Path::new(OsStr::from_bytes(name));
             let places = folders.iter().chain(&inherited).map(PathBuf::as_path);
-            let Some(place) = places.map(|folder| folder.join(name)).find(|place| place.is_file()) else {
+            let Some(place) = places.map(|folder| folder.join(name)).find(|place| is_library(place)) else {
                 if !LIBRARY_FOLDERS.iter().any(|folder| Path::new(folder).join(name).is_file()) {
                     reach.note(format!(
                         "`{}` asks for `{}`, which was not found in the system's library folders",
@@ -98,6 +95,22 @@ pub fn show(reach: &mut Reach<'_>, real: &Path, elf: Elf) -> Result<(), ReachErr
         }
     }
     Ok(())
+}
+
+/// True for a folder that belongs to the file by where it lies: its own, one in it, or the `lib`
+/// beside its `bin`. Any other that a program names could be somebody's private folder, so of
+/// those only the libraries themselves are shown.
+fn is_own(file: &Path, folder: &Path) -> bool {
+    let Some(own) = file.parent() else { return false };
+    let Ok(folder) = reach::walk(folder).map(|walk| walk.real) else { return false };
+    let beside = own.parent().filter(|_| own.ends_with("bin") || own.ends_with("lib"));
+    folder.starts_with(own)
+        || beside.is_some_and(|prefix| ["lib", "lib64"].iter().any(|l| folder == prefix.join(l)))
+}
+
+/// True for an ELF file: a program must not have any other file shown by calling it its library.
+fn is_library(place: &Path) -> bool {
+    fs::open_regular(place).ok().and_then(|file| headers(&file)).is_some()
 }
 
 /// The folders that the file names and that exist, `$ORIGIN` put.

@@ -84,7 +84,8 @@ fn show_beside(reach: &mut Reach<'_>, real: &Path, folder: &Path) -> Result<(), 
     Ok(())
 }
 
-/// Shows the packages that a `node_modules` folder only links to: workspaces and `npm link`.
+/// Shows the packages that a `node_modules` folder only links to, when they lie in the workspace
+/// that the folder belongs to. A link out of it could lead anywhere, so it is only named.
 fn show_linked_packages(reach: &mut Reach<'_>, modules: &Path) -> Result<(), ReachError> {
     let scoped = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"@"));
     let top = reach::entries(modules);
@@ -94,9 +95,11 @@ fn show_linked_packages(reach: &mut Reach<'_>, modules: &Path) -> Result<(), Rea
         if !walk.real.is_dir() || reach.shows(&walk.real) {
             continue;
         }
-        let place = package_tree(&walk.real).unwrap_or(walk.real);
-        if !reach.folder(&place, &format!("linked from `{}`", modules.display()))? {
-            reach.note(format!("the package `{}` is too broad to be shown", place.display()));
+        let workspace = modules.parent().filter(|folder| !reach.is_too_broad(folder));
+        let own = workspace.is_some_and(|workspace| walk.real.starts_with(workspace));
+        if !own || !reach.folder(&walk.real, &format!("linked from `{}`", modules.display()))? {
+            let (link, place) = (link.display(), walk.real.display());
+            reach.note(format!("`{link}` leads to `{place}`, which is not visible inside: add --ro {place}"));
         }
     }
     Ok(())
@@ -108,6 +111,11 @@ fn package_tree(real: &Path) -> Option<PathBuf> {
     let inside =
         real.ancestors().skip(1).filter(|path| path.ends_with("node_modules") || path.ends_with(".pnpm"));
     inside.last().map(Path::to_owned)
+}
+
+/// True when a launcher in `folder` may lead to the module: it lies below, or among packages.
+pub fn may_launch(folder: &Path, module: &Path) -> bool {
+    reach::walk(module).is_ok_and(|walk| walk.real.starts_with(folder) || package_tree(&walk.real).is_some())
 }
 
 /// Of an interpreter's arguments: which one is the module it runs, as number and path.

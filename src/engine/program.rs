@@ -409,7 +409,8 @@ impl Search<'_, '_> {
             }
             Runs::NodeModule(module) => {
                 let node = self.start_named(OsStr::new("node"), depth + 1).map_err(interpreter)?;
-                (node.family, Some(path.parent().unwrap_or(folder).join(module)))
+                let module = path.parent().unwrap_or(folder).join(module);
+                (node.family, Some(module).filter(|module| node::may_launch(folder, module)))
             }
         };
         match &family {

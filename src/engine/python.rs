@@ -57,7 +57,9 @@ fn show_venv(reach: &mut Reach<'_>, venv: &Path) -> Result<(), ReachError> {
     if !reach.folder(venv, "virtual environment")? {
         reach.file(&venv.join("pyvenv.cfg"), "virtual environment")?;
     }
-    show_libraries(reach, venv, "virtual environment")?;
+    let project = reach::walk(venv).ok().and_then(|walk| walk.real.parent().map(Path::to_owned));
+    let project = project.filter(|project| !reach.is_too_broad(project));
+    show_libraries(reach, venv, "virtual environment", project.as_deref())?;
     let text = reach::text(&venv.join("pyvenv.cfg"), TEXT_BYTES_MAX).unwrap_or_default();
     let base = text.lines().filter_map(|line| line.split_once('=')).find(|(key, _)| key.trim() == "home");
     let Some(base) = base.map(|(_, path)| PathBuf::from(path.trim())) else { return Ok(()) };
@@ -83,7 +85,7 @@ fn show_installation(reach: &mut Reach<'_>, prefix: &Path) -> Result<Option<Stri
     let version = libraries.first().and_then(|folder| folder.file_name()?.to_str()).map(str::to_owned);
     if version.is_some() && !reach.is_system(prefix) {
         reach.folder(prefix, "Python's installation")?;
-        show_libraries(reach, prefix, "Python's library")?;
+        show_libraries(reach, prefix, "Python's library", None)?;
     }
     Ok(version)
 }
@@ -97,19 +99,31 @@ fn library_folders(prefix: &Path) -> Vec<PathBuf> {
 
 /// Shows the library folders of a prefix, where the prefix itself was too broad, and what the
 /// `*.pth` files in them add.
-fn show_libraries(reach: &mut Reach<'_>, prefix: &Path, why: &str) -> Result<(), ReachError> {
+fn show_libraries(
+    reach: &mut Reach<'_>,
+    prefix: &Path,
+    why: &str,
+    project: Option<&Path>,
+) -> Result<(), ReachError> {
     for library in library_folders(prefix) {
         reach.folder(&library, why)?;
-        show_added_paths(reach, &library.join("site-packages"))?;
+        show_added_paths(reach, &library.join("site-packages"), project)?;
     }
     Ok(())
 }
 
-/// Shows the folders that the path lines of `*.pth` files add: editable installs and the like.
-fn show_added_paths(reach: &mut Reach<'_>, packages: &Path) -> Result<(), ReachError> {
-    for file in
-        reach::entries(packages).into_iter().filter(|file| file.extension() == Some(OsStr::new("pth")))
-    {
+/// Shows the folders that the path lines of `*.pth` files add, when they lie in `project`: an
+/// editable install of the project itself. A package could name any other folder to have it shown,
+/// so those are only named to the reader.
+fn show_added_paths(
+    reach: &mut Reach<'_>,
+    packages: &Path,
+    project: Option<&Path>,
+) -> Result<(), ReachError> {
+    // pipx adds its own copy of pip with that file; no program needs it to start.
+    let counts =
+        |file: &PathBuf| file.extension() == Some(OsStr::new("pth")) && !file.ends_with("pipx_shared.pth");
+    for file in reach::entries(packages).into_iter().filter(counts) {
         let text = reach::text(&file, TEXT_BYTES_MAX).unwrap_or_default();
         for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty() && !line.starts_with('#'))
         {
@@ -122,13 +136,29 @@ fn show_added_paths(reach: &mut Reach<'_>, packages: &Path) -> Result<(), ReachE
                 }
                 continue;
             }
-            let added = packages.join(line);
-            let Ok(walk) = reach::walk(&added) else { continue };
-            if walk.real.is_dir() && !reach.folder(&added, &format!("added by `{}`", file.display()))? {
-                let added = added.display();
-                reach.note(format!("`{}` adds `{added}`, which is too broad to be shown", file.display()));
-            }
+            show_added_path(reach, &file, &packages.join(line), project)?;
         }
+    }
+    Ok(())
+}
+
+fn show_added_path(
+    reach: &mut Reach<'_>,
+    file: &Path,
+    added: &Path,
+    project: Option<&Path>,
+) -> Result<(), ReachError> {
+    let Ok(walk) = reach::walk(added) else { return Ok(()) };
+    if !walk.real.is_dir() || reach.shows(&walk.real) {
+        return Ok(());
+    }
+    let own = project.is_some_and(|project| walk.real.starts_with(project));
+    if !own || !reach.folder(added, &format!("added by `{}`", file.display()))? {
+        let added = walk.real.display();
+        reach.note(format!(
+            "`{}` adds `{added}`, which is not visible inside: add --ro {added}",
+            file.display()
+        ));
     }
     Ok(())
 }
@@ -186,7 +216,7 @@ pub fn show_user_packages(
 ) -> Result<(), ReachError> {
     let Some(packages) = user_packages(python, home) else { return Ok(()) };
     reach.folder(&packages, "packages installed with `pip install --user`")?;
-    show_added_paths(reach, &packages)?;
+    show_added_paths(reach, &packages, None)?;
     reach.note("packages of the user are found through the home folder's path: add --env HOME".to_owned());
     Ok(())
 }

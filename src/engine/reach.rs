@@ -80,6 +80,9 @@ const COMMON: [&str; 13] = [
 /// Package stores whose parts name each other by absolute path: shown whole, they hold no secrets.
 const STORES: [&str; 3] = ["/gnu/store", "/home/linuxbrew/.linuxbrew", "/nix/store"];
 
+/// The folders that the kernel fills.
+const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
+
 /// What a home folder holds and a project does not.
 const HOME_MARKS: [&str; 4] = [".ssh", ".gnupg", ".bashrc", ".bash_history"];
 
@@ -150,7 +153,8 @@ pub struct Walk {
 /// Follows every link of the absolute `path`, one name at a time.
 ///
 /// # Errors
-/// What the kernel says, or that there are more than 40 links.
+/// What the kernel says, that there are more than 40 links, or that it leads through a folder that
+/// the kernel fills.
 pub fn walk(path: &Path) -> Result<Walk, ReachError> {
     let wrong = |source: io::Error| {
         let source = FsError::new("follow", path, source);
@@ -165,6 +169,10 @@ pub fn walk(path: &Path) -> Result<Walk, ReachError> {
             continue;
         }
         let place = real.join(&name);
+        // Links of the kernel's folders depend on who asks, and must not be made inside.
+        if KERNEL.iter().any(|kernel| place.starts_with(kernel)) {
+            return Err(ReachError::Private { path: place });
+        }
         let meta = std::fs::symlink_metadata(&place).map_err(wrong)?;
         if !meta.is_symlink() {
             if !names.is_empty() && !meta.is_dir() {
@@ -306,8 +314,7 @@ impl<'a> Reach<'a> {
     }
 
     fn is_private(&self, real: &Path) -> bool {
-        ["/proc", "/sys", "/dev"].iter().any(|kernel| real.starts_with(kernel))
-            || self.homes.iter().any(|home| PRIVATE.iter().any(|name| real.starts_with(home.join(name))))
+        self.homes.iter().any(|home| PRIVATE.iter().any(|name| real.starts_with(home.join(name))))
     }
 
     /// What must be mounted and which links must be made, without what another mount shows
@@ -383,7 +390,7 @@ mod tests {
         for broad in ["", "..", "../..", ".local/bin", ".local", "Downloads", ".cargo", ".config", ".ssh"] {
             assert!(!reach.folder(&home.join(broad), "no").unwrap(), "{broad}");
         }
-        for common in ["/", "/tmp", "/usr", "/proc/self/fd", "/dev"] {
+        for common in ["/", "/tmp", "/usr"] {
             assert!(!reach.folder(Path::new(common), "no").unwrap(), "{common}");
         }
         for narrow in [".config/tool", "project"] {
@@ -409,7 +416,13 @@ mod tests {
         symlink(".ssh/id", home.join("innocent")).unwrap();
         let mut reach = Reach::new(&[], Some(&home));
         assert!(matches!(reach.file(&home.join("innocent"), "no"), Err(ReachError::Private { .. })));
-        assert!(matches!(reach.file(Path::new("/proc/version"), "no"), Err(ReachError::Private { .. })));
+        for kernel in ["/proc/version", "/proc/self/exe", "/dev", "/dev/shm/x"] {
+            assert!(
+                matches!(reach.file(Path::new(kernel), "no"), Err(ReachError::Private { .. })),
+                "{kernel}"
+            );
+            assert!(reach.folder(Path::new(kernel), "no").is_err(), "{kernel}");
+        }
         assert!(reach.finish().0.is_empty());
     }
 
