@@ -175,6 +175,17 @@ pub struct Conditions {
     pub arch: Arch,
 }
 
+impl Conditions {
+    /// The conditions of the machine this program was built for.
+    ///
+    /// # Errors
+    /// Unsupported where there is no table of system calls.
+    pub fn native(capabilities: BTreeSet<String>, kernel: (u32, u32)) -> Result<Self, SeccompError> {
+        let arch = Arch::NATIVE.ok_or(SeccompError::Arch)?;
+        Ok(Self { capabilities, kernel, arch })
+    }
+}
+
 impl Profile {
     /// Reads the JSON of a profile.
     ///
