@@ -868,6 +868,7 @@ fn a_program_from_disk_must_be_one() {
     overlong.extend([6, 0, 0, 0, 0, 0, 0, 0].repeat(4096));
     let endless = [&b"cbpf\0\0\0\0"[..], &[0x05, 0, 0, 0, 0, 0, 0, 0]].concat();
     let jump_out = [&b"cbpf\0\0\0\0"[..], &[0x15, 0, 1, 0, 0, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let far_out = [&b"cbpf\0\0\0\0"[..], &[0x05, 0, 0, 0, 1, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 0]].concat();
     let load_out = [&b"cbpf\0\0\0\0"[..], &[0x20, 0, 0, 0, 64, 0, 0, 0], &[6, 0, 0, 0, 0, 0, 0, 0]].concat();
     for bytes in [
         &b""[..],
@@ -879,6 +880,7 @@ fn a_program_from_disk_must_be_one() {
         &overlong,
         &endless,
         &jump_out,
+        &far_out,
         &load_out,
     ] {
         let error = Program::from_bytes(bytes).unwrap_err();

@@ -535,9 +535,8 @@ impl ArgText {
             )?;
         let (comparison, value) = match self.op {
             Operator::ScmpCmpEq => (Comparison::Masked { mask: u64::MAX }, self.value),
-            // libseccomp drops the bits outside the mask; without that the rule would never match.
             Operator::ScmpCmpMaskedEq => {
-                (Comparison::Masked { mask: self.value }, self.value_two.unwrap_or(0) & self.value)
+                (Comparison::Masked { mask: self.value }, self.value_two.unwrap_or(0))
             }
             Operator::ScmpCmpNe => (Comparison::NotEqual, self.value),
             Operator::ScmpCmpLt => (Comparison::Below, self.value),
