@@ -842,15 +842,16 @@ fn a_mistake_in_a_rule_is_named_with_the_rule() {
 
 #[test]
 fn a_profile_that_needs_an_agent_is_refused() {
-    for json in [
-        r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#,
-        r#"{"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/run/agent"}"#,
-        r#"{"defaultAction": "SCMP_ACT_ERRNO", "listenerMetadata": "x"}"#,
-        r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+    let rule = r#"{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}"#;
+    for (json, place) in [
+        (r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#, "defaultAction"),
+        (r#"{"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/run/agent"}"#, "listenerPath"),
+        (r#"{"defaultAction": "SCMP_ACT_ERRNO", "listenerMetadata": "x"}"#, "listenerMetadata"),
+        (&one(rule), "syscalls[0].action"),
     ] {
         let (kind, text) = refused(json);
         assert_eq!(kind, ErrorKind::Unsupported, "{json}");
-        assert!(text.contains("needs an agent"), "{text}");
+        assert!(text.contains("needs an agent") && text.contains(&format!("`{place}`")), "{text}");
     }
 }
 
