@@ -77,7 +77,7 @@ impl Fault for BpfError {
 /// How an argument is compared, as unsigned 64-bit numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Comparison {
-    /// `argument & mask == value`.
+    /// `argument & mask == value & mask`.
     Masked {
         /// The bits that count.
         mask: u64,
@@ -365,7 +365,7 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Whether the masked word at `offset` equals `value`.
+    /// Whether the word at `offset` equals `value` in the bits of `mask`.
     fn word(
         &mut self,
         offset: u32,
@@ -374,13 +374,10 @@ impl<'a> Emitter<'a> {
         yes: Target,
         no: Target,
     ) -> Result<Target, BpfError> {
-        if value & !mask != 0 {
-            return Ok(no);
-        }
         if mask == 0 || yes == no {
             return Ok(yes);
         }
-        let mut next = self.branch(JUMP_EQUAL, value, yes, no)?;
+        let mut next = self.branch(JUMP_EQUAL, value & mask, yes, no)?;
         if mask != u32::MAX {
             next = self.push(AND, 0, 0, mask)?;
         }
