@@ -1648,9 +1648,11 @@ static void insist_on_sandbox(const char *word) {
         fprintf(stderr, "probe: refuses without the word `inside`\n");
         exit(64);
     }
-    /* Without /proc nothing is known. The first namespace maps every id to itself. */
-    if (sscanf(file_text("/proc/self/uid_map"), "%u %u %u", &first, &outside, &count) != 3 ||
-        (first == 0 && outside == 0 && count == 4294967295u)) {
+    if (sscanf(file_text("/proc/self/uid_map"), "%u %u %u", &first, &outside, &count) != 3) {
+        fprintf(stderr, "probe: refuses without /proc: it cannot tell which user namespace this is\n");
+        exit(64);
+    }
+    if (first == 0 && outside == 0 && count == 4294967295u) { /* the first namespace maps every id to itself */
         fprintf(stderr, "probe: refuses in the first user namespace\n");
         exit(64);
     }
