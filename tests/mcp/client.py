@@ -5,9 +5,10 @@
 
 Starts COMMAND as a server over stdio, agrees on a protocol version, lists the tools, makes the calls
 (`[["tool", {arguments}], ...]`) one after the other, and prints what passed over the wire, both ways and in
-order, as JSON with sorted keys. In a call {"repeat": text, "times": n} stands for a long text. Runs with the Python client `mcp` 1.x (initialize) and 2.x (which asks
-`server/discover` first and falls back). `--place` puts NAME for every occurrence of PATH, `--tree` adds the
-files under DIR with their content's hash and owner. Times and process ids are put out of sight.
+order, as JSON with sorted keys. In a call {"repeat": text, "times": n} stands for a long text.
+Runs with the Python client `mcp` 1.x (initialize) and 2.x (asks `server/discover` first and falls back).
+`--place` puts NAME for every occurrence of PATH, `--tree` adds the files under DIR with their content's hash
+and owner. Times and process ids are put out of sight, long texts become their hash.
 `--measure` prints instead the milliseconds from spawn to the reply to tools/list, one line a run.
 
 Not here: any judgement. Whoever runs it twice compares.
@@ -190,7 +191,8 @@ def main():
         for _ in range(asked.measure):
             print(f"{asyncio.run(measure(server)):.1f}", flush=True)
         return
-    transcript = {"client": importlib.metadata.version("mcp"), "wire": asyncio.run(converse(server, spelled_out(asked.calls)))}
+    wire = asyncio.run(converse(server, spelled_out(asked.calls)))
+    transcript = {"client": importlib.metadata.version("mcp"), "wire": wire}
     transcript = settled(transcript, asked.place)
     if asked.tree:
         transcript["tree"] = tree(asked.tree)
