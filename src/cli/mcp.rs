@@ -1,5 +1,79 @@
-//! mcp
-use crate::cli::args::McpRun;
+//! `mcp run`: flags into a policy; the server has our standard input and output, we have standard error.
+
+use std::path::PathBuf;
+
+use crate::cli::args::{Format, McpRun};
+use crate::cli::containers::{limits, network};
+use crate::cli::terminal;
+use crate::container::options::EnvEntry;
 use crate::engine::host::Host;
-/// x
-pub fn run(_h: &Host, _a: McpRun) -> i32 { 125 }
+use crate::engine::sandboxes::{self, Explanation, Policy};
+use crate::error::{Error, ErrorKind};
+
+/// Runs an MCP server in a sandbox; gives its exit code.
+pub fn run(host: &Host, args: McpRun) -> i32 {
+    let (explain, format) = (args.explain, args.format);
+    let done = policy(args).and_then(|policy| {
+        if explain {
+            return sandboxes::explain(host, policy).and_then(|e| print(&e, format)).map(|()| 0);
+        }
+        let finished = sandboxes::run(host, policy, &mut |text| terminal::print_warning(text))?;
+        if let Some(error) = &finished.error {
+            terminal::print_error(error);
+        }
+        Ok(finished.code)
+    });
+    done.unwrap_or_else(|error| {
+        terminal::print_error(&error);
+        terminal::EXIT_RUN
+    })
+}
+
+fn policy(args: McpRun) -> Result<Policy, Error> {
+    let workspace = |text: &String| match text.strip_suffix(":ro") {
+        Some(path) => (PathBuf::from(path), true),
+        None => (PathBuf::from(text), false),
+    };
+    Ok(Policy {
+        command: args.command,
+        workspaces: args.workspace.iter().map(workspace).collect(),
+        read_only: args.ro,
+        read_write: args.rw,
+        environment: args.env.iter().map(|e| EnvEntry::parse(e)).collect::<Result<_, _>>()?,
+        network: network(args.network),
+        limits: limits(args.memory.as_deref(), None, args.cpus.as_deref(), args.pids.as_deref())?,
+        image: args.image,
+        seccomp: args.seccomp,
+    })
+}
+
+fn print(explanation: &Explanation, format: Format) -> Result<(), Error> {
+    if format == Format::Json {
+        let text = serde_json::to_string_pretty(explanation)
+            .map_err(|e| Error::new(ErrorKind::Bug, format!("cannot write JSON: {e}")))?;
+        return terminal::to_stdout(&format!("{text}\n"));
+    }
+    let Explanation { program, command, workdir, image, user, .. } = explanation;
+    let mut text = format!("program      {}\n", program.display());
+    text.push_str(&format!("command      {}\n", command.join(" ")));
+    text.push_str(&format!("folder       {workdir}\n"));
+    text.push_str(&format!("image        {image}\n"));
+    text.push_str(&format!("user         {}:{}\n", user.0, user.1));
+    let network = format!("{:?}", explanation.network).to_lowercase();
+    text.push_str(&format!("network      {network}\n"));
+    text.push_str(&format!("environment  {}\n", explanation.environment.join(" ")));
+    let mut section = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            text.push_str(&format!("{title}\n"));
+            lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
+    };
+    let access = |f: &sandboxes::FileAccess| {
+        format!("{}  {}  ({})", if f.writable { "rw" } else { "ro" }, f.path.display(), f.why)
+    };
+    section("files of the host, besides its system folders (read-only)", explanation.files.iter().map(access).collect());
+    section("limits", explanation.limits.clone());
+    section("walls", explanation.walls.clone());
+    section("notes", explanation.notes.clone());
+    terminal::to_stdout(&text)
+}

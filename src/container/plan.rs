@@ -27,6 +27,8 @@ pub struct Plan {
     pub root: Root,
     /// Mounts on it, in order.
     pub mounts: Vec<PlannedMount>,
+    /// Links to make once the mounts stand: where, what it says.
+    pub links: Vec<(PathBuf, PathBuf)>,
     /// Files of ours that stand over what the image has: path inside, text.
     pub files: Vec<(PathBuf, String)>,
     /// `USER` or `--user`, to be looked up in the image; `None` is exactly the map's first id.

@@ -114,6 +114,9 @@ pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
     for mount in &plan.mounts {
         add_mount(root.as_fd(), mount)?;
     }
+    for (link, target) in &plan.links {
+        add_link(root.as_fd(), link, target)?;
+    }
     for (target, text) in &plan.files {
         add_file(root.as_fd(), &plan.scratch, target, text)?;
     }

@@ -135,7 +135,10 @@ fn show_cgroup2() -> Result<(), StageError> {
 
 /// Looks the user up in the image and writes the answer into the spec.
 fn settle_user(plan: &mut Plan, root: std::os::fd::BorrowedFd<'_>) -> Result<(), Error> {
-    let Some(request) = &plan.user else { return Ok(()) };
+    let Some(request) = &plan.user else {
+        keep_first_id(plan);
+        return Ok(());
+    };
     let read = |path: &str| -> Result<Vec<u8>, FsError> {
         match fs::read_file_in_root(root, Path::new(path), PASSWD_BYTES_MAX) {
             Err(e) if e.source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -157,6 +160,15 @@ fn settle_user(plan: &mut Plan, root: std::os::fd::BorrowedFd<'_>) -> Result<(),
     user.set_additional_gids((!single && !groups.is_empty()).then_some(groups));
     set_home(process, &found.home);
     Ok(())
+}
+
+/// The caller as itself: the one id that the map has.
+fn keep_first_id(plan: &mut Plan) {
+    if let (Some(map), Some(process)) = (&plan.map, plan.spec.process_mut()) {
+        let user = process.user_mut();
+        user.set_uid(map.uids.first().map_or(0, |r| r.inside));
+        user.set_gid(map.gids.first().map_or(0, |r| r.inside));
+    }
 }
 
 fn set_home(process: &mut Process, home: &str) {

@@ -15,7 +15,7 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
-use oci_spec::runtime::{Capabilities, PosixRlimit, Process, Spec};
+use oci_spec::runtime::{Capabilities, LinuxNamespaceType, PosixRlimit, Process, Spec};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use rustix::process::{DumpableBehavior, Signal};
@@ -113,6 +113,10 @@ pub fn raise(spec: &Spec, walls: &Walls) -> Result<Option<OwnedFd>, WallError> {
     process::join_new_keyring()?;
     let root = fs::open_dir(Path::new("/"))?;
     if let Some(linux) = spec.linux() {
+        let mut namespaces = linux.namespaces().iter().flatten();
+        if namespaces.any(|n| n.typ() == LinuxNamespaceType::Network && n.path().is_none()) {
+            process::bring_loopback_up()?;
+        }
         hide(root.as_fd(), linux.masked_paths().as_deref().unwrap_or_default())?;
         for path in linux.readonly_paths().as_deref().unwrap_or_default() {
             make_read_only(root.as_fd(), path)?;

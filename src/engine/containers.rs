@@ -83,6 +83,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         root: image.root.unwrap_or(RootChoice::Layers(Vec::new())),
         read_only: options.read_only,
         mounts: every,
+        links: Vec::new(),
         files: image.files,
         volumes,
         user: Some(user.unwrap_or_else(|| "0".to_owned())),

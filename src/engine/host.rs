@@ -65,6 +65,8 @@ pub struct Host {
     pub runtime: Option<PathBuf>,
     /// Folders of `PATH`.
     pub path: Vec<PathBuf>,
+    /// The file mode mask that the caller's programs have.
+    pub umask: u32,
     /// The whole environment, for what a flag copies by name.
     pub environment: BTreeMap<String, String>,
 }
@@ -87,6 +89,10 @@ impl Host {
         };
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let path = environment.get("PATH").map(|p| std::env::split_paths(p).collect()).unwrap_or_default();
+        // The mask can only be read by setting it: this process has one thread and makes no file between.
+        let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        rustix::process::umask(umask);
+        let umask = umask.as_raw_mode();
         let cwd = std::env::current_dir().map_err(HostError::NoCwd)?;
         Ok(Self {
             uid,
@@ -97,6 +103,7 @@ impl Host {
             data,
             runtime: folder("XDG_RUNTIME_DIR"),
             path,
+            umask,
             environment,
         })
     }

@@ -68,6 +68,17 @@ pub struct HostImage {
     pub files: Vec<(PathBuf, String)>,
 }
 
+impl HostImage {
+    /// What of the host is there at the same path.
+    pub fn visible(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = self.mounts.iter().map(|m| m.target.clone()).collect();
+        if let Root::Empty { links, .. } = &self.root {
+            paths.extend(links.iter().map(|(link, _)| link.clone()));
+        }
+        paths
+    }
+}
+
 /// Looks at the host's system folders and describes the image.
 pub fn describe(account: &Account<'_>) -> HostImage {
     let mut links = Vec::new();

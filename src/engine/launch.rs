@@ -69,6 +69,8 @@ pub struct Decided {
     pub read_only: bool,
     /// Mounts, in order.
     pub mounts: Vec<PlannedMount>,
+    /// Links to make once the mounts stand: where, what it says.
+    pub links: Vec<(PathBuf, PathBuf)>,
     /// Files of ours.
     pub files: Vec<(PathBuf, String)>,
     /// Folders of volumes that end with the container.
@@ -312,6 +314,7 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
         rootfs,
         root,
         mounts: decided.mounts,
+        links: decided.links,
         files,
         user: decided.user,
         groups: decided.groups,

@@ -1,1 +1,379 @@
-//! Run an agent's tool under the strict policy.
+//! `mcp run`: an agent's tool under the strict policy.
+//!
+//! The policy says what is let in; everything else stays out: no home folder, no network, no variable,
+//! no capability. What the program itself needs to start is found by `engine::program`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::container::delegation;
+use crate::container::idmap::IdMap;
+use crate::container::limits::{Limits, Resource};
+use crate::container::options::{EnvEntry, HOST_IMAGE, Network, OptionError, PATH_DEFAULT, SHM_BYTES_DEFAULT, SeccompChoice, Ulimit};
+use crate::container::plan::{PlannedMount, PlannedSource};
+use crate::container::spec::Masks;
+use crate::engine::host::Host;
+use crate::engine::host_image::{self, Account};
+use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
+use crate::engine::program::{self, Needs, Question};
+use crate::error::{Error, ErrorKind};
+use crate::sys::fs;
+
+/// Memory of a tool unless something else is said, in bytes.
+const MEMORY_BYTES_DEFAULT: u64 = 4 << 30;
+/// Processes of a tool unless something else is said.
+const PIDS_DEFAULT: u64 = 1024;
+/// Most open files of a tool.
+const FILES_MAX: u64 = 65_536;
+/// Size of the tool's `/tmp`, for tmpfs(5).
+const TMP_OPTIONS: &str = "mode=1777,size=1g";
+/// How long a tool has to end after it was asked to, in seconds.
+const GRACE_S: u64 = 10;
+/// Largest `.git` file of a worktree that is read, in bytes.
+const GITFILE_BYTES_MAX: u64 = 4 << 10;
+
+/// What a tool may do, as it was asked for.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The tool's command line.
+    pub command: Vec<String>,
+    /// Folders it works in, and whether it may only read them.
+    pub workspaces: Vec<(PathBuf, bool)>,
+    /// What else it may read.
+    pub read_only: Vec<PathBuf>,
+    /// What else it may write.
+    pub read_write: Vec<PathBuf>,
+    /// Its variables.
+    pub environment: Vec<EnvEntry>,
+    /// Its network.
+    pub network: Network,
+    /// Limits that were named.
+    pub limits: Limits,
+    /// `@host` or an image.
+    pub image: String,
+    /// A profile of its own.
+    pub seccomp: Option<PathBuf>,
+}
+
+/// What a sandbox sees and may do, before it exists.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// What is executed.
+    pub program: PathBuf,
+    /// The whole command line.
+    pub command: Vec<String>,
+    /// The folder it starts in.
+    pub workdir: String,
+    /// The image.
+    pub image: String,
+    /// Who it is inside: user id, group id.
+    pub user: (u32, u32),
+    /// What it can reach of the host's files.
+    pub files: Vec<FileAccess>,
+    /// The names of its variables.
+    pub environment: Vec<String>,
+    /// Its network.
+    pub network: Network,
+    /// What is limited, and by what.
+    pub limits: Vec<String>,
+    /// The other walls, one line each.
+    pub walls: Vec<String>,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+/// One path of the host that is visible inside.
+#[derive(Debug, Serialize)]
+pub struct FileAccess {
+    /// The same path inside and outside.
+    pub path: PathBuf,
+    /// It can be written.
+    pub writable: bool,
+    /// What it is for.
+    pub why: String,
+}
+
+/// Runs the tool in the foreground on our own standard input and output.
+///
+/// # Errors
+/// What kept the tool from being executed.
+pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Error> {
+    let decision = decide(host, policy)?;
+    for note in &decision.notes {
+        warn(note);
+    }
+    launch::carry_out(host, decision.decided, warn)
+}
+
+/// Says what [`run`] would do, and starts nothing.
+///
+/// # Errors
+/// What would keep the tool from being started.
+pub fn explain(host: &Host, policy: Policy) -> Result<Explanation, Error> {
+    let decision = decide(host, policy)?;
+    let decided = &decision.decided;
+    let name_of = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
+    Ok(Explanation {
+        program: decision.program,
+        command: decided.arguments.clone(),
+        workdir: decided.workdir.clone(),
+        image: decided.image.clone(),
+        user: (host.uid, host.gid),
+        files: decision.files,
+        environment: decided.environment.iter().map(name_of).collect(),
+        network: decided.network,
+        limits: enforced(host, &decided.limits),
+        walls: walls(&decided.seccomp),
+        notes: decision.notes,
+    })
+}
+
+fn walls(seccomp: &SeccompChoice) -> Vec<String> {
+    let profile = match seccomp {
+        SeccompChoice::File(path) => path.display().to_string(),
+        _ => "strict".to_owned(),
+    };
+    vec![
+        "own user, mount, process, IPC, host name, cgroup and network namespaces".to_owned(),
+        "no capability, and none to be gained (no_new_privs)".to_owned(),
+        format!("system calls by the profile `{profile}`"),
+        "Landlock: files are written only where said above; sockets without a file and signals stop at the edge".to_owned(),
+        "root filesystem read-only; /proc in parts hidden or read-only; no /sys; /dev with six devices".to_owned(),
+        "no descriptor, keyring or terminal of the caller".to_owned(),
+    ]
+}
+
+fn enforced(host: &Host, limits: &Limits) -> Vec<String> {
+    let environment = delegation::Environment { uid: host.uid, runtime_dir: host.runtime.clone() };
+    let support = delegation::probe(&environment);
+    let line = |resource: Resource| {
+        let what = match resource {
+            Resource::Memory => limits.memory_bytes.map(|b| format!("{} MiB", b >> 20)),
+            Resource::Swap => limits.memory_swap_bytes.map(|b| format!("{} MiB", b >> 20)),
+            Resource::Cpu => limits.cpu_quota.map(|q| format!("{} us of {} us", q.quota_us, q.period_us)),
+            Resource::Pids => limits.pids.map(|p| p.to_string()),
+        };
+        let by = match support.way(&[resource]) {
+            Ok(way) => format!("by a cgroup {way}"),
+            Err(_) if resource == Resource::Pids && host.uid != 0 => "by RLIMIT_NPROC of its user namespace".to_owned(),
+            Err(lack) => format!("NOT enforced here: {}", lack.reason),
+        };
+        format!("{}: {}, {by}", resource.noun(), what.unwrap_or_default())
+    };
+    limits.resources().into_iter().map(line).collect()
+}
+
+struct Decision {
+    decided: Decided,
+    program: PathBuf,
+    files: Vec<FileAccess>,
+    notes: Vec<String>,
+}
+
+/// The mounts that the policy names, as access.
+fn named(host: &Host, policy: &Policy) -> Result<Vec<FileAccess>, Error> {
+    let mut files = Vec::new();
+    let mut add = |flag: &'static str, path: &Path, writable: bool, why: &str| -> Result<(), Error> {
+        let path = absolute(host, flag, path)?;
+        files.push(FileAccess { path, writable, why: why.to_owned() });
+        Ok(())
+    };
+    for (path, read_only) in &policy.workspaces {
+        add("--workspace", path, !read_only, "workspace")?;
+    }
+    for path in &policy.read_only {
+        add("--ro", path, false, "named with --ro")?;
+    }
+    for path in &policy.read_write {
+        add("--rw", path, true, "named with --rw")?;
+    }
+    Ok(files)
+}
+
+/// A path that may be shown: it is there, and it is not where the kernel's own files are.
+fn absolute(host: &Host, flag: &'static str, path: &Path) -> Result<PathBuf, Error> {
+    let mut clean = PathBuf::new();
+    for part in host.cwd.join(path).components() {
+        match part {
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::CurDir => {}
+            other => clean.push(other),
+        }
+    }
+    let text = path.display().to_string();
+    if clean == Path::new("/") || ["/proc", "/sys", "/dev"].iter().any(|p| clean.starts_with(p)) {
+        return Err(OptionError::value(flag, text, "the root and the kernel's own folders are never shown").into());
+    }
+    if !clean.exists() {
+        let error = Error::new(ErrorKind::NotFound, format!("`{}` of `{flag}` does not exist", clean.display()));
+        return Err(error.hint(format!("make it first: `mkdir -p {}`", clean.display())));
+    }
+    Ok(clean)
+}
+
+fn decide(host: &Host, policy: Policy) -> Result<Decision, Error> {
+    if policy.image != HOST_IMAGE {
+        return Err(Error::new(ErrorKind::NotFound, format!("no image `{}` here", policy.image)));
+    }
+    let mut files = named(host, &policy)?;
+    let home = host.home.as_deref().and_then(Path::to_str).unwrap_or("/");
+    let account = Account { name: &host.login, uid: host.uid, gid: host.gid, home };
+    let described = host_image::describe(&account);
+    let mut visible = described.visible();
+    visible.extend(files.iter().map(|f| f.path.clone()));
+    let needs = needs(host, &policy, &visible)?;
+    let why_needed = needs.mounts.iter().map(|m| FileAccess { path: m.path.clone(), writable: false, why: m.why.clone() });
+    // What was named comes later, so that it stands over what was found.
+    files.splice(0..0, why_needed);
+    let mut notes = needs.notes.clone();
+    notes.extend(policy.workspaces.iter().filter_map(|(path, _)| worktree_note(&host.cwd.join(path), &files)));
+    let mut mounts = described.mounts;
+    mounts.push(tmpfs("/tmp"));
+    mounts.extend(files.iter().map(bind));
+    let mut arguments = policy.command.clone();
+    arguments[0] = needs.program.display().to_string();
+    let mut landlock = vec![PathBuf::from("/tmp"), PathBuf::from("/dev")];
+    landlock.extend(files.iter().filter(|f| f.writable).map(|f| f.path.clone()));
+    let defaults = Limits { memory_bytes: Some(MEMORY_BYTES_DEFAULT), pids: Some(PIDS_DEFAULT), ..Limits::default() };
+    let decided = Decided {
+        image: policy.image.clone(),
+        name: None,
+        cidfile: None,
+        root: RootChoice::Empty(described.root),
+        read_only: true,
+        mounts,
+        links: needs.symlinks.clone(),
+        files: described.files,
+        volumes: Vec::new(),
+        user: None,
+        groups: Vec::new(),
+        map: Some(IdMap::single((host.uid, host.gid), (host.uid, host.gid))),
+        arguments,
+        environment: environment(host, &policy, &needs),
+        workdir: workdir(host),
+        hostname: Some("sandbox".to_owned()),
+        hosts: Vec::new(),
+        interactive: true,
+        tty: false,
+        capabilities: Vec::new(),
+        no_new_privileges: true,
+        seccomp: policy.seccomp.clone().map_or(SeccompChoice::Strict, SeccompChoice::File),
+        landlock: Some(landlock),
+        masks: Masks::Strict,
+        ulimits: ulimits(),
+        network: policy.network,
+        shm_bytes: SHM_BYTES_DEFAULT,
+        devices: Vec::new(),
+        labels: Vec::new(),
+        limits: merge(&policy.limits, defaults),
+        unenforced: Unenforced::Refuse { named: policy.limits.resources() },
+        init: true,
+        umask: host.umask,
+        grace: Some(Duration::from_secs(GRACE_S)),
+    };
+    Ok(Decision { decided, program: needs.program, files, notes })
+}
+
+/// What the program outside the system folders needs.
+fn needs(host: &Host, policy: &Policy, visible: &[PathBuf]) -> Result<Needs, Error> {
+    let command: Vec<OsString> = policy.command.iter().map(OsString::from).collect();
+    let pyenv = host.environment.get("PYENV_VERSION").map(OsString::from);
+    Ok(program::find(&Question {
+        command: &command[0],
+        arguments: &command[1..],
+        path: &host.path,
+        cwd: &host.cwd,
+        home: host.home.as_deref(),
+        pyenv_version: pyenv.as_deref(),
+        system: visible,
+    })?)
+}
+
+/// The caller's folder: relative arguments mean the same inside, even where it is otherwise empty.
+fn workdir(host: &Host) -> String {
+    let kernel = ["/proc", "/sys", "/dev"].iter().any(|p| host.cwd.starts_with(p));
+    let text = host.cwd.to_str().filter(|_| !kernel);
+    text.unwrap_or("/").to_owned()
+}
+
+fn tmpfs(target: &str) -> PlannedMount {
+    PlannedMount {
+        what: PlannedSource::Tmpfs { options: TMP_OPTIONS.to_owned(), exec: true },
+        target: target.into(),
+        read_only: false,
+        propagation: None,
+    }
+}
+
+fn bind(file: &FileAccess) -> PlannedMount {
+    PlannedMount {
+        what: PlannedSource::Bind { path: file.path.clone(), optional: false },
+        target: file.path.clone(),
+        read_only: !file.writable,
+        propagation: None,
+    }
+}
+
+/// Nothing of ours goes in but what is named; the rest says how to find programs and where to write.
+fn environment(host: &Host, policy: &Policy, needs: &Needs) -> Vec<String> {
+    let path: Vec<String> = needs.path.iter().map(|p| p.display().to_string()).collect();
+    let path = if path.is_empty() { PATH_DEFAULT.to_owned() } else { path.join(":") };
+    let mut values = BTreeMap::from([
+        ("HOME".to_owned(), "/tmp".to_owned()),
+        ("LANG".to_owned(), "C.UTF-8".to_owned()),
+        ("LOGNAME".to_owned(), host.login.clone()),
+        ("PATH".to_owned(), path),
+        ("USER".to_owned(), host.login.clone()),
+    ]);
+    for entry in &policy.environment {
+        match entry {
+            EnvEntry::Set(name, value) => {
+                values.insert(name.clone(), value.clone());
+            }
+            EnvEntry::Copy(name) => {
+                if let Some(value) = host.environment.get(name) {
+                    values.insert(name.clone(), value.clone());
+                }
+            }
+        }
+    }
+    values.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn ulimits() -> Vec<Ulimit> {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let hard = files.maximum.unwrap_or(FILES_MAX).min(FILES_MAX);
+    let soft = files.current.unwrap_or(hard).min(hard);
+    let limit = |name: &str, soft, hard| Ulimit { name: name.to_owned(), soft, hard };
+    vec![limit("core", 0, 0), limit("memlock", 0, 0), limit("msgqueue", 0, 0), limit("nofile", soft, hard)]
+}
+
+/// What was named, and the defaults for the rest.
+fn merge(named: &Limits, defaults: Limits) -> Limits {
+    Limits {
+        memory_bytes: named.memory_bytes.or(defaults.memory_bytes),
+        memory_swap_bytes: named.memory_swap_bytes.or(defaults.memory_swap_bytes),
+        cpu_quota: named.cpu_quota.or(defaults.cpu_quota),
+        pids: named.pids.or(defaults.pids),
+    }
+}
+
+/// A worktree keeps its history elsewhere: without that folder git finds no repository.
+fn worktree_note(workspace: &Path, files: &[FileAccess]) -> Option<String> {
+    let text = fs::read_file(&workspace.join(".git"), GITFILE_BYTES_MAX).ok()?;
+    let text = String::from_utf8(text).ok()?;
+    let folder = workspace.join(text.strip_prefix("gitdir:")?.trim());
+    // `…/.git/worktrees/NAME`: the objects are two levels up.
+    let common = folder.parent().and_then(Path::parent).unwrap_or(&folder);
+    if files.iter().any(|f| common.starts_with(&f.path)) {
+        return None;
+    }
+    let (workspace, common) = (workspace.display(), common.display());
+    Some(format!("`{workspace}` is a git worktree; git needs its repository too: `--rw {common}`"))
+}

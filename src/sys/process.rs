@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
-use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
+use rustix::thread::{CapabilitySets, UnshareFlags};
 
 use crate::error::{ErrorKind, Fault};
 
@@ -550,9 +550,30 @@ pub fn join_new_keyring() -> Result<(), ProcessError> {
     }
 }
 
-/// All capabilities this kernel may know, as the set that rustix uses.
-pub fn all_capabilities() -> CapabilitySet {
-    CapabilitySet::all()
+/// Switches the loopback device of this network namespace on (netdevice(7)).
+///
+/// # Errors
+/// What the kernel says.
+pub fn bring_loopback_up() -> Result<(), ProcessError> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    let action = "switch the loopback device on";
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .map_err(|e| ProcessError::call(action, e))?;
+    let mut request = InterfaceFlags { name: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0", ..InterfaceFlags::default() };
+    request.flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
+    // SAFETY: SIOCSIFFLAGS reads a `struct ifreq` of 40 bytes behind the pointer: `InterfaceFlags`
+    // has that size and layout and lives until the call returns; the socket is open.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, std::ptr::from_ref(&request)) };
+    if result == 0 { Ok(()) } else { Err(ProcessError::call(action, io::Error::last_os_error())) }
+}
+
+/// `struct ifreq` (netdevice(7)) as far as flags go.
+#[repr(C)]
+#[derive(Default)]
+struct InterfaceFlags {
+    name: [u8; 16],
+    flags: libc::c_short,
+    _rest: [u8; 22],
 }
 
 /// Refers to a running process, when `start_time` (field 22 of proc_pid_stat(5)) is still its own.
