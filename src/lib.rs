@@ -22,6 +22,8 @@ pub mod sys {
 
 /// Bytes by digest; never runs anything.
 pub mod image {
+    /// ○ The fields of tar headers.
+    pub mod header;
     /// ○ Tar bytes into entries.
     pub mod tar;
     /// ○ One pass over a blob: hash, decompress, stop bombs.
@@ -38,6 +40,8 @@ pub mod image {
     pub mod store;
     /// ● Layers and images on their way into the store, all or nothing.
     pub mod staging;
+    /// ● The members of an archive: indexed once, read by their place.
+    pub mod members;
     /// ● docker-archive, OCI archive and plain tar into the store.
     pub mod archive;
 }

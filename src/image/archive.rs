@@ -1,13 +1,7 @@
-//! docker-archive, OCI archive and plain tar into the store. It indexes the archive once and reads
-//! members by their place; what is not seekable, or compressed as a whole, is first spooled to a file
-//! without a name. It fetches nothing and writes no archive.
+//! docker-archive, OCI archive and plain tar into the store. It fetches nothing and writes no archive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Seek};
-use std::os::unix::fs::FileExt;
-
-use rustix::fs::{Mode, OFlags};
 
 use crate::error::{ErrorKind, Fault};
 use crate::image::config::{CONFIG_BYTES_MAX, ConfigError, ImageConfig, Platform};
@@ -15,59 +9,25 @@ use crate::image::manifest::{
     Descriptor, Document, INDEX_DEPTH_MAX, INDEX_ENTRIES_MAX, MANIFEST_BYTES_MAX, Manifest, ManifestError,
     parse_docker,
 };
+use crate::image::members::{Members, MembersError, seekable};
 use crate::image::staging::{Expected, NewImage, Skipped, Staging, StagingError};
-use crate::image::store::{LayerRecord, Store, StoreError};
-use crate::image::stream::{Stream, digest_of};
-use crate::image::tar::{Kind, Reader, Source, TarError};
+use crate::image::store::{LayerRecord, Store};
+use crate::image::stream::digest_of;
 use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
-use crate::sys::fs::FsError;
 
-/// Largest archive after decompression, in bytes.
-const ARCHIVE_BYTES_MAX: u64 = 256 * 1024 * 1024 * 1024;
-/// Most members of an archive of images: 500 layers of 100 images, three members each, is less.
-const MEMBERS_MAX: usize = 262_144;
-/// Bytes of all names of the members together.
-const MEMBER_NAMES_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Links from one member to another that are followed.
-const LINKS_MAX: usize = 8;
 /// Manifests and indexes that one archive may make us read.
 const DOCUMENTS_MAX: usize = 2 * INDEX_ENTRIES_MAX;
 
 /// Why an archive cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// The archive cannot be read, or is a bomb.
-    #[error("cannot read the archive")]
-    Read(#[source] io::Error),
-    /// The archive is not a tar that can be trusted.
-    #[error("the archive is not a good tar archive")]
-    Tar(#[source] TarError),
+    /// The archive itself cannot be read.
+    #[error(transparent)]
+    Members(MembersError),
     /// There is no image in it.
     #[error("the archive holds no image: it has neither `manifest.json` nor `index.json`")]
     NoImage,
-    /// A member that is named is not there.
-    #[error("`{member}` is named but not in the archive")]
-    Missing {
-        /// Which member.
-        member: String,
-    },
-    /// A member that no honest archive has.
-    #[error("member `{member}` of the archive is refused: {reason}")]
-    Refused {
-        /// Which member.
-        member: String,
-        /// Which rule it breaks.
-        reason: &'static str,
-    },
-    /// More than an archive may hold.
-    #[error("the archive has more than {max} {what}")]
-    TooLarge {
-        /// What there is too much of.
-        what: &'static str,
-        /// The ceiling.
-        max: u64,
-    },
     /// A manifest or an index cannot be used.
     #[error(transparent)]
     Manifest(ManifestError),
@@ -90,6 +50,11 @@ pub enum ArchiveError {
         /// By its configuration.
         has: usize,
     },
+    /// Indexes that name too many others, or that lie too deep in each other.
+    #[error(
+        "the archive has more than {DOCUMENTS_MAX} manifests, or more than {INDEX_DEPTH_MAX} indexes in each other"
+    )]
+    TooManyDocuments,
     /// None of several images is for this machine.
     #[error("`{object}` has no image for {host}: it has {available}")]
     NoPlatform {
@@ -114,12 +79,8 @@ pub enum ArchiveError {
 impl Fault for ArchiveError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Read(source) | Self::Tar(TarError::Read { source, .. }) => match source.kind() {
-                io::ErrorKind::FileTooLarge => ErrorKind::Limit,
-                io::ErrorKind::PermissionDenied => ErrorKind::Denied,
-                _ => ErrorKind::Corrupt,
-            },
-            Self::TooLarge { .. } => ErrorKind::Limit,
+            Self::Members(source) => source.kind(),
+            Self::TooManyDocuments => ErrorKind::Limit,
             Self::Manifest(source) => source.kind(),
             Self::NoPlatform { .. } => ErrorKind::Unsupported,
             Self::Staging(source) => source.kind(),
@@ -164,15 +125,15 @@ pub struct Report {
 /// # Errors
 /// [`ArchiveError`]; the store is then as it was.
 pub fn load(store: &Store, file: File, owners: Owners) -> Result<Report, ArchiveError> {
-    let (file, start) = seekable(store, file)?;
-    let archive = Archive::index(&file, start)?;
+    let (file, start) = seekable(&store.tmp(), file).map_err(ArchiveError::Members)?;
+    let archive = Archive { members: Members::index(&file, start).map_err(ArchiveError::Members)? };
     let plans = archive.plans()?;
     let wanted: BTreeSet<Digest> = plans.iter().flat_map(|plan| plan.config.diff_ids.clone()).collect();
     let mut staging = Staging::begin(store, owners, &wanted).map_err(ArchiveError::Staging)?;
     for plan in &plans {
         for (layer, member) in plan.layers.iter().zip(&plan.members) {
             if staging.is_missing(&layer.diff_id) {
-                let section = archive.member(member)?;
+                let section = archive.members.find(member).map_err(ArchiveError::Members)?;
                 let digest = layer.blob.clone();
                 let expected = digest.map(|digest| Expected { digest, bytes: layer.bytes });
                 staging.layer(&layer.diff_id, expected.as_ref(), section).map_err(ArchiveError::Staging)?;
@@ -247,77 +208,9 @@ fn now() -> String {
     format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", days + 1)
 }
 
-/// The archive as a plain file that can be read anywhere, and where it begins.
-fn seekable(store: &Store, mut file: File) -> Result<(File, u64), ArchiveError> {
-    let meta = file.metadata().map_err(ArchiveError::Read)?;
-    if meta.is_dir() {
-        return Err(ArchiveError::Read(io::ErrorKind::IsADirectory.into()));
-    }
-    let mut start = 0;
-    if meta.is_file() {
-        start = file.stream_position().map_err(ArchiveError::Read)?;
-        let section = Section { file: &file, at: start, end: meta.len() };
-        if Stream::open(section, ARCHIVE_BYTES_MAX).map_err(ArchiveError::Read)?.is_plain() {
-            return Ok((file, start));
-        }
-    }
-    let dir = store.tmp();
-    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::EXCL | OFlags::CLOEXEC;
-    let spool = rustix::fs::open(&dir, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|e| StagingError::Store(StoreError::Fs(FsError::new("make a file in", dir, e))))
-        .map_err(ArchiveError::Staging)?;
-    let mut spool = File::from(spool);
-    let copied = if meta.is_file() {
-        let section = Section { file: &file, at: start, end: meta.len() };
-        Stream::open(section, ARCHIVE_BYTES_MAX).and_then(|mut stream| io::copy(&mut stream, &mut spool))
-    } else {
-        Stream::open(file, ARCHIVE_BYTES_MAX).and_then(|mut stream| io::copy(&mut stream, &mut spool))
-    };
-    copied.map_err(ArchiveError::Read)?;
-    Ok((spool, 0))
-}
-
-/// A part of a file.
-#[derive(Debug, Clone, Copy)]
-struct Section<'f> {
-    file: &'f File,
-    at: u64,
-    end: u64,
-}
-
-impl Read for Section<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let wanted = left.min(buffer.len());
-        let read = self.file.read_at(&mut buffer[..wanted], self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
-impl Source for Section<'_> {
-    fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        if bytes > self.end.saturating_sub(self.at) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.at += bytes;
-        Ok(())
-    }
-}
-
-/// What a name in the archive stands for.
-#[derive(Debug)]
-enum Member {
-    /// Bytes, from and to.
-    Data(u64, u64),
-    /// Another name.
-    Link(String),
-}
-
 /// An archive whose members are known.
 struct Archive<'f> {
-    file: &'f File,
-    members: BTreeMap<String, Member>,
+    members: Members<'f>,
 }
 
 /// One image of the archive, read but for its layers.
@@ -352,80 +245,11 @@ impl Plan {
     }
 }
 
-impl<'f> Archive<'f> {
-    fn index(file: &'f File, start: u64) -> Result<Self, ArchiveError> {
-        let end = file.metadata().map_err(ArchiveError::Read)?.len();
-        let mut reader = Reader::new(Section { file, at: start, end });
-        let mut members = BTreeMap::new();
-        let (mut seen, mut names_bytes) = (0, 0);
-        while let Some(entry) = reader.next_entry().map_err(ArchiveError::Tar)? {
-            seen += 1;
-            names_bytes += entry.path.len() + entry.link.len();
-            if seen > MEMBERS_MAX {
-                return Err(ArchiveError::TooLarge { what: "members", max: MEMBERS_MAX as u64 });
-            }
-            if names_bytes > MEMBER_NAMES_BYTES_MAX {
-                let max = MEMBER_NAMES_BYTES_MAX as u64;
-                return Err(ArchiveError::TooLarge { what: "bytes of names", max });
-            }
-            let shown = || entry.path.escape_ascii().to_string().chars().take(200).collect::<String>();
-            let refused = |reason| ArchiveError::Refused { member: shown(), reason };
-            let path = std::str::from_utf8(&entry.path).map_err(|_bytes| refused("its name is not text"))?;
-            let path = joined("", path).ok_or(refused("`..` leaves the archive"))?;
-            let link = || std::str::from_utf8(&entry.link).ok().filter(|link| !link.is_empty());
-            let member = match entry.kind {
-                Kind::File if entry.size != reader.body_bytes() => return Err(refused("it is sparse")),
-                Kind::File => {
-                    Member::Data(start + entry.data_at, start + entry.data_at + reader.body_bytes())
-                }
-                Kind::Symlink => {
-                    let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
-                    let target = link().and_then(|link| joined(dir, link));
-                    Member::Link(target.ok_or(refused("it links out of the archive"))?)
-                }
-                Kind::HardLink => {
-                    let target = link().and_then(|link| joined("", link));
-                    Member::Link(target.ok_or(refused("it links out of the archive"))?)
-                }
-                Kind::Dir => continue,
-                _ => return Err(refused("it is a device or a pipe")),
-            };
-            let is_root = matches!(path.as_str(), "manifest.json" | "index.json" | "oci-layout");
-            if members.insert(path, member).is_some() && is_root {
-                return Err(refused("it is there twice"));
-            }
-        }
-        Ok(Self { file, members })
-    }
-
-    /// The bytes of a member, through links inside the archive.
-    fn member(&self, path: &str) -> Result<Section<'f>, ArchiveError> {
-        let missing = || ArchiveError::Missing { member: path.chars().take(200).collect() };
-        let mut name = joined("", path).ok_or_else(missing)?;
-        for _ in 0..=LINKS_MAX {
-            match self.members.get(&name).ok_or_else(missing)? {
-                Member::Data(at, end) => return Ok(Section { file: self.file, at: *at, end: *end }),
-                Member::Link(target) => name.clone_from(target),
-            }
-        }
-        Err(ArchiveError::Refused { member: name, reason: "its links do not end" })
-    }
-
-    /// A small member as a whole.
-    fn small(&self, path: &str, bytes_max: u64) -> Result<Vec<u8>, ArchiveError> {
-        let mut section = self.member(path)?;
-        if section.end - section.at > bytes_max {
-            let reason = "it is larger than such a document may be";
-            return Err(ArchiveError::Refused { member: path.chars().take(200).collect(), reason });
-        }
-        let mut bytes = Vec::new();
-        section.read_to_end(&mut bytes).map_err(ArchiveError::Read)?;
-        Ok(bytes)
-    }
-
+impl Archive<'_> {
     /// A small blob that is what its descriptor says.
     fn blob(&self, descriptor: &Descriptor, bytes_max: u64) -> Result<Vec<u8>, ArchiveError> {
-        let bytes = self.small(&blob_path(&descriptor.digest), bytes_max)?;
+        let bytes =
+            self.members.small(&blob_path(&descriptor.digest), bytes_max).map_err(ArchiveError::Members)?;
         let different = |what, found: String| {
             let object = descriptor.digest.clone();
             Err(ArchiveError::Staging(StagingError::Different { object, what, found }))
@@ -443,8 +267,7 @@ impl<'f> Archive<'f> {
     /// agree on what a name means.
     fn plans(&self) -> Result<Vec<Plan>, ArchiveError> {
         let mut plans: Vec<Plan> = Vec::new();
-        let (has_oci, has_docker) =
-            (self.members.contains_key("index.json"), self.members.contains_key("manifest.json"));
+        let (has_oci, has_docker) = (self.members.has("index.json"), self.members.has("manifest.json"));
         if !has_oci && !has_docker {
             return Err(ArchiveError::NoImage);
         }
@@ -469,15 +292,18 @@ impl<'f> Archive<'f> {
     }
 
     fn oci_plans(&self, plans: &mut Vec<Plan>) -> Result<(), ArchiveError> {
-        let layout = self.small("oci-layout", MANIFEST_BYTES_MAX)?;
+        let layout = self.members.small("oci-layout", MANIFEST_BYTES_MAX).map_err(ArchiveError::Members)?;
         let layout: serde_json::Value = serde_json::from_slice(&layout).map_err(|source| {
             ArchiveError::Manifest(ManifestError::Json { object: "oci-layout".to_owned(), source })
         })?;
         if layout["imageLayoutVersion"].as_str().is_none_or(|version| !version.starts_with("1.")) {
             let reason = "it is not the OCI image layout of version 1";
-            return Err(ArchiveError::Refused { member: "oci-layout".to_owned(), reason });
+            return Err(ArchiveError::Members(MembersError::Refused {
+                member: "oci-layout".to_owned(),
+                reason,
+            }));
         }
-        let bytes = self.small("index.json", MANIFEST_BYTES_MAX)?;
+        let bytes = self.members.small("index.json", MANIFEST_BYTES_MAX).map_err(ArchiveError::Members)?;
         let document = Document::parse(&bytes, "index.json", "").map_err(ArchiveError::Manifest)?;
         let Document::Index(entries) = document else {
             let found = "a manifest".to_owned();
@@ -517,7 +343,7 @@ impl<'f> Archive<'f> {
         for _ in 0..=INDEX_DEPTH_MAX {
             *documents += 1;
             if *documents > DOCUMENTS_MAX {
-                return Err(ArchiveError::TooLarge { what: "manifests", max: DOCUMENTS_MAX as u64 });
+                return Err(ArchiveError::TooManyDocuments);
             }
             let bytes = self.blob(&descriptor, MANIFEST_BYTES_MAX)?;
             let object = descriptor.digest.to_string();
@@ -534,7 +360,7 @@ impl<'f> Archive<'f> {
                 Document::Index(entries) => descriptor = choose(entries, &object)?,
             }
         }
-        Err(ArchiveError::TooLarge { what: "indexes in indexes", max: INDEX_DEPTH_MAX as u64 })
+        Err(ArchiveError::TooManyDocuments)
     }
 
     fn oci_plan(&self, digest: Digest, bytes: Vec<u8>, manifest: Manifest) -> Result<Plan, ArchiveError> {
@@ -555,9 +381,10 @@ impl<'f> Archive<'f> {
     }
 
     fn docker_plans(&self, plans: &mut Vec<Plan>) -> Result<(), ArchiveError> {
-        let bytes = self.small("manifest.json", MANIFEST_BYTES_MAX)?;
+        let bytes = self.members.small("manifest.json", MANIFEST_BYTES_MAX).map_err(ArchiveError::Members)?;
         for image in parse_docker(&bytes).map_err(ArchiveError::Manifest)? {
-            let config_bytes = self.small(&image.config, CONFIG_BYTES_MAX)?;
+            let config_bytes =
+                self.members.small(&image.config, CONFIG_BYTES_MAX).map_err(ArchiveError::Members)?;
             let id = digest_of(&config_bytes);
             // Docker calls the file by its digest: then it must be that.
             if let Some(said) = digest_in(&image.config).filter(|said| *said != id) {
@@ -568,11 +395,11 @@ impl<'f> Archive<'f> {
             same_count(&id, image.layers.len(), config.diff_ids.len())?;
             let mut layers = Vec::with_capacity(image.layers.len());
             for (diff_id, member) in config.diff_ids.iter().zip(&image.layers) {
-                let section = self.member(member).ok();
+                let section = self.members.find(member).ok();
                 layers.push(LayerRecord {
                     diff_id: diff_id.clone(),
                     blob: digest_in(member).filter(|_| member.starts_with("blobs/sha256/")),
-                    bytes: section.map_or(0, |section| section.end - section.at),
+                    bytes: section.map_or(0, |section| section.left()),
                     media_type: String::new(),
                 });
             }
@@ -634,19 +461,4 @@ fn digest_in(path: &str) -> Option<Digest> {
     let last = path.rsplit('/').next().unwrap_or_default();
     let stem = last.split('.').next().unwrap_or_default();
     format!("sha256:{stem}").parse().ok()
-}
-
-/// `path` as seen from `dir`, without `.` and `..`; nothing when it climbs out.
-fn joined(dir: &str, path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in dir.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
 }

@@ -7,8 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::error::{ErrorKind, Fault};
+use crate::image::header::{Kind, PATH_BYTES_MAX, TarError};
 use crate::image::stream::{Stream, Sums};
-use crate::image::tar::{Entry, Kind, PATH_BYTES_MAX, Reader, TarError};
+use crate::image::tar::{Entry, Reader};
 use crate::image::tree::{Attributes, Ids, Owners, Tree};
 use crate::sys::fs::FsError;
 
@@ -398,8 +399,8 @@ impl Unpacking<'_> {
             return Err(self.refused(&entry.path, "a folder has one name"));
         }
         match self.tree.hard_link(path, &target) {
-            Err(e) if e.action == "link to" && e.source.kind() == io::ErrorKind::NotFound => {
-                Err(self.refused(&entry.path, "it links to a file that is not before it in the layer"))
+            Err(e) if e.action == "link to" => {
+                Err(self.refused(&entry.path, "it links to what is not a file before it in the layer"))
             }
             other => other.map_err(|source| LayerError::Write {
                 layer: self.layer.to_owned(),

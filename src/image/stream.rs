@@ -12,8 +12,8 @@ use crate::names::Digest;
 /// Largest zstd window, as a power of two of bytes: 2^27 is 128 MiB, what `zstd -19 --long` needs.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// A stream may always decompress to this many bytes …
-const FREE_BYTES: u64 = 256 * 1024 * 1024;
-/// … and beyond it to this many times what is stored: real layers stay below 60.
+const FREE_BYTES: u64 = 64 * 1024 * 1024;
+/// … and beyond it to this many times what is stored; gzip alone can make 1032 times.
 const RATIO_MAX: u64 = 200;
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 128 * 1024;
