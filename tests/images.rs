@@ -557,6 +557,53 @@ fn eight_loads_at_once_leave_one_whole_image() {
     }
 }
 
+#[test]
+#[ignore = "the crash test starts it and kills it"]
+fn load_what_standard_input_names() {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    let (store, archive) = line.trim().split_once('\t').unwrap();
+    load(&Store::open(Path::new(store)).unwrap(), File::open(archive).unwrap(), Owners::Record).unwrap();
+}
+
+#[test]
+fn a_load_that_is_killed_at_any_moment_leaves_nothing_the_next_does_not_clean() {
+    let layers: Vec<_> = (0..6_u8)
+        .map(|i| (0..60).fold(Tar::default(), |tar, n| tar.file(format!("d{i}/f{n}"), [i; 5000])).end())
+        .collect();
+    let archive = docker_archive(&layers, gzip, "a");
+    let mut killed_midway = 0;
+    for moment in 0..24_u64 {
+        let place = Place::new();
+        let (path, store) = (place.dir.path().join("outside/a.tar"), place.dir.path().join("store"));
+        fs::write(&path, &archive).unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "load_what_standard_input_names", "--ignored"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.take().unwrap(), "{}\t{}", store.display(), path.display()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(3 + moment * 2));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed_midway += usize::from(fs::read_dir(store.join("tmp")).unwrap().count() > 0);
+        let store_again = Store::open(&store).unwrap();
+        for part in ["tmp", "locks"] {
+            assert_eq!(fs::read_dir(store.join(part)).unwrap().count(), 0, "{part} at {moment}");
+        }
+        load(&store_again, File::open(&path).unwrap(), Owners::Record).unwrap();
+        let image = place.image("a");
+        assert_eq!(image.layers.len(), 6);
+        for (i, layer) in image.layers.iter().enumerate() {
+            assert_eq!(fs::read_dir(layer.join(format!("d{i}"))).unwrap().count(), 60);
+        }
+        assert_eq!(fs::read_dir(store.join("layers")).unwrap().count(), 6);
+        assert_eq!(fs::read_dir(store.join("blobs/sha256")).unwrap().count(), 1);
+    }
+    assert!(killed_midway > 0, "no kill came while something was half done");
+}
+
 // ── hostile archives ────────────────────────────────────────────────────────────────────────────
 
 /// Layers that must be refused as a whole.

@@ -9,12 +9,13 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::error::{ErrorKind, Fault};
 use crate::image::header::{Kind, TarError};
 use crate::image::stream::Stream;
 use crate::image::tar::{Reader, Source};
-use crate::sys::fs::FsError;
+use crate::sys::fs::{FsError, random_bytes};
 
 /// Largest archive after decompression, in bytes.
 const ARCHIVE_BYTES_MAX: u64 = 256 * 1024 * 1024 * 1024;
@@ -66,6 +67,7 @@ impl Fault for MembersError {
             Self::Read(source) | Self::Tar(TarError::Read { source, .. }) => match source.kind() {
                 io::ErrorKind::FileTooLarge => ErrorKind::Limit,
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                io::ErrorKind::StorageFull => ErrorKind::Failed,
                 _ => ErrorKind::Corrupt,
             },
             Self::TooLarge { .. } => ErrorKind::Limit,
@@ -93,10 +95,7 @@ pub fn seekable(dir: &Path, mut file: File) -> Result<(File, u64), MembersError>
             return Ok((file, start));
         }
     }
-    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::EXCL | OFlags::CLOEXEC;
-    let spool = rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|e| MembersError::Spool(FsError::new("make a file in", dir, e)))?;
-    let mut spool = File::from(spool);
+    let mut spool = nameless(dir).map_err(MembersError::Spool)?;
     let copied = if meta.is_file() {
         let section = Section { file: &file, at: start, end: meta.len() };
         Stream::open(section, ARCHIVE_BYTES_MAX).and_then(|mut stream| io::copy(&mut stream, &mut spool))
@@ -105,6 +104,24 @@ pub fn seekable(dir: &Path, mut file: File) -> Result<(File, u64), MembersError>
     };
     copied.map_err(MembersError::Read)?;
     Ok((spool, 0))
+}
+
+/// A file that goes when it is closed.
+fn nameless(dir: &Path) -> Result<File, FsError> {
+    let wrong = |e| FsError::new("make a file in", dir, e);
+    let mode = Mode::RUSR | Mode::WUSR;
+    let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
+    match rustix::fs::open(dir, flags | OFlags::TMPFILE, mode) {
+        // Not every file system has files without a name: then one loses its name at once.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => {}
+        other => return other.map(File::from).map_err(wrong),
+    }
+    let mut random = [0; 8];
+    random_bytes(&mut random).map_err(|e| FsError::new("name a file in", dir, e))?;
+    let path = dir.join(format!("{:016x}.spool", u64::from_ne_bytes(random)));
+    let file = rustix::fs::open(&path, flags | OFlags::CREATE, mode).map_err(wrong)?;
+    rustix::fs::unlink(&path).map_err(wrong)?;
+    Ok(File::from(file))
 }
 
 /// A part of a file.

@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::error::{ErrorKind, Fault};
@@ -18,7 +19,7 @@ use crate::image::config::{ImageConfig, Platform};
 use crate::image::layer::{CEILINGS, LayerError, Unpacked, unpack};
 use crate::image::store::{ImageRecord, LayerNote, LayerRecord, ObjectLock, Store, StoreError};
 use crate::image::tree::{Owners, remove_at};
-use crate::names::{ContainerId, Digest, ImageReference};
+use crate::names::{Digest, ImageReference};
 use crate::sys::fs::{FsError, open_dir, random_bytes, replace_file};
 
 /// Why something cannot come into the store.
@@ -213,12 +214,9 @@ impl<'s> Staging<'s> {
     /// # Errors
     /// `Layer`, or `NoEnd` when it is cut off.
     pub fn new_layer<R: Read>(&mut self, name: &str, source: R) -> Result<LayerRecord, StagingError> {
-        let mut random = [0; 32];
-        random_bytes(&mut random)
-            .map_err(|e| StagingError::Store(StoreError::Fs(FsError::new("name", self.store.tmp(), e))))?;
-        let key = ContainerId::from_bytes(&random);
-        let _lock = self.store.lock(key.as_str()).map_err(StagingError::Store)?;
-        let aside = self.aside(key.as_str())?;
+        let key = random_name(self.store)?;
+        let _lock = self.store.lock(&key).map_err(StagingError::Store)?;
+        let aside = self.aside(&key)?;
         let unpacked = self.unpack(source, name, &aside)?;
         if !unpacked.is_complete {
             return Err(StagingError::NoEnd);
@@ -298,8 +296,15 @@ impl<'s> Staging<'s> {
         let wrong = |e: FsError| StagingError::Store(StoreError::Fs(e));
         // We hold its lock, so what lies there is of somebody who died.
         let tmp = open_dir(&self.store.tmp()).map_err(wrong)?;
-        remove_at(tmp.as_fd(), OsStr::new(hex))
-            .and_then(|()| rustix::fs::mkdirat(&tmp, hex, Mode::RWXU))
+        let gone = match remove_at(tmp.as_fd(), OsStr::new(hex)) {
+            // Folders of other ids go only inside their user namespace. Until a sweep there, they are
+            // in nobody's way under another name.
+            Err(Errno::ACCESS | Errno::PERM) => {
+                rustix::fs::renameat(&tmp, hex, &tmp, random_name(self.store)?)
+            }
+            other => other,
+        };
+        gone.and_then(|()| rustix::fs::mkdirat(&tmp, hex, Mode::RWXU))
             .map_err(|e| wrong(FsError::new("make the folder", &aside.0, e)))?;
         Ok(aside)
     }
@@ -355,6 +360,14 @@ fn is_present(store: &Store, diff_id: &Digest, owners: Owners) -> bool {
     store
         .layer(diff_id)
         .is_some_and(|dir| owners == Owners::Record || dir == store.layer_place(diff_id, Owners::Apply))
+}
+
+/// A name that nothing has, of the same form as a digest.
+fn random_name(store: &Store) -> Result<String, StagingError> {
+    let mut random = [0; 32];
+    random_bytes(&mut random)
+        .map_err(|e| StagingError::Store(StoreError::Fs(FsError::new("name", store.tmp(), e))))?;
+    Ok(Digest::from_bytes(&random).hex().to_owned())
 }
 
 fn write_json(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), StagingError> {
