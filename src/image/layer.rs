@@ -459,3 +459,42 @@ fn shown(path: &[u8]) -> String {
     let text = path.escape_ascii().to_string();
     if text.len() > 200 { format!("{}…", text.get(..200).unwrap_or_default()) } else { text }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tar of `count` empty files, each in a folder of its own.
+    fn files(count: usize) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for i in 0..count {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(3);
+            header.set_mode(0o644);
+            header.set_uid(1);
+            tar.append_data(&mut header, format!("d{i}/f"), &b"abc"[..]).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    #[test]
+    fn each_ceiling_stops_a_layer_and_names_itself() {
+        let layer = files(10);
+        let try_with = |change: fn(&mut Ceilings)| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut ceilings = CEILINGS;
+            change(&mut ceilings);
+            unpack(layer.as_slice(), "x", &dir.path().join("fs"), Owners::Record, &ceilings)
+        };
+        assert_eq!(try_with(|_| {}).unwrap().entries, 10);
+        let too_large = |change, expected: &str| {
+            let error = try_with(change).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        };
+        too_large(|c| c.entries = 9, "more than 9 entries");
+        too_large(|c| c.notes_bytes = 100, "100 bytes of owners");
+        too_large(|c| c.depth = 1, "it lies too deep");
+        let error = try_with(|c| c.bytes = 29).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+    }
+}
