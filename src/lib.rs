@@ -24,10 +24,26 @@ pub mod sys {
 
 /// Bytes by digest; never runs anything.
 pub mod image {
+    /// ○ The fields of tar headers.
+    pub mod header;
+    /// ○ Tar bytes into entries.
+    pub mod tar;
+    /// ○ One pass over a blob: hash, decompress, stop bombs.
+    pub mod stream;
+    /// ○ The image configuration: what an image wants to run.
+    pub mod config;
+    /// ○ Manifests and indexes: which blobs make an image.
+    pub mod manifest;
+    /// ● One folder being filled beneath its descriptor.
+    pub mod tree;
     /// ● One layer: tar into a folder that overlay can use, within ceilings.
     pub mod layer;
     /// ● Blobs, layers, configs and names on disk.
     pub mod store;
+    /// ● Layers and images on their way into the store, all or nothing.
+    pub mod staging;
+    /// ● The members of an archive: indexed once, read by their place.
+    pub mod members;
     /// ● docker-archive, OCI archive and plain tar into the store.
     pub mod archive;
 }

@@ -1,0 +1,344 @@
+//! Pure: the fields of tar headers: numbers, names, PAX records, the pieces of sparse files. It reads
+//! nothing: blocks are given to it by `image::tar`.
+
+use std::io;
+
+/// Longest path or link target of an entry, in bytes (`PATH_MAX`).
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Largest PAX header of one entry, in bytes: room for a path, a link and large extended attributes.
+pub const PAX_BYTES_MAX: u64 = 1024 * 1024;
+/// Most pieces of one sparse file.
+const SPARSE_PIECES_MAX: usize = 65_536;
+/// Largest map of a sparse file in its own data (PAX 1.0), in bytes.
+pub const SPARSE_MAP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The unit of the format, in bytes.
+pub const BLOCK: usize = 512;
+
+/// Why bytes are not a tar archive that can be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum TarError {
+    /// The bytes could not be read or decompressed.
+    #[error("cannot read at byte {at}")]
+    Read {
+        /// Where in the uncompressed archive.
+        at: u64,
+        /// What the reader said.
+        #[source]
+        source: io::Error,
+    },
+    /// The archive ends in the middle of an entry.
+    #[error("the archive is cut off at byte {at}")]
+    Truncated {
+        /// Where in the uncompressed archive.
+        at: u64,
+    },
+    /// A header that is not one, or that readers disagree about.
+    #[error("the header at byte {at} is wrong: {what}")]
+    Malformed {
+        /// Where in the uncompressed archive.
+        at: u64,
+        /// Which rule it breaks.
+        what: &'static str,
+    },
+    /// A header larger than a header needs to be.
+    #[error("the header at byte {at} has more than {max} {what}")]
+    TooLarge {
+        /// Where in the uncompressed archive.
+        at: u64,
+        /// What there is too much of.
+        what: &'static str,
+        /// The ceiling.
+        max: u64,
+    },
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file, sparse or not.
+    File,
+    /// Another name of a file that came before.
+    HardLink,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// A folder.
+    Dir,
+    /// A named pipe.
+    Fifo,
+}
+
+/// A piece of a file that is not a hole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it begins in the file, in bytes.
+    pub offset: u64,
+    /// How long it is, in bytes.
+    pub bytes: u64,
+}
+
+/// Extended header values of the next entry.
+#[derive(Debug, Default)]
+pub struct Extended {
+    /// Whether a PAX header came.
+    pub pax: bool,
+    /// The path.
+    pub path: Option<Vec<u8>>,
+    /// The target of a link.
+    pub link: Option<Vec<u8>>,
+    /// How many bytes are stored.
+    pub size: Option<u64>,
+    /// The owner.
+    pub uid: Option<u64>,
+    /// The group.
+    pub gid: Option<u64>,
+    /// Last change: seconds since 1970 and nanoseconds.
+    pub mtime: Option<(i64, u32)>,
+    /// Extended attributes, name and value.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The path of a sparse file.
+    pub sparse_name: Option<Vec<u8>>,
+    /// The size of a sparse file with its holes.
+    pub sparse_size: Option<u64>,
+    /// Offsets and lengths of its pieces, in turn.
+    pub sparse_map: Vec<u64>,
+    /// 1 when the pieces are told in the data.
+    pub sparse_major: u64,
+}
+
+/// A header that breaks the rule `what`.
+pub fn wrong(at: u64, what: &'static str) -> TarError {
+    TarError::Malformed { at, what }
+}
+
+/// What a failed read means: the end of the bytes is a truncated archive.
+pub fn read_error(source: io::Error, at: u64) -> TarError {
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof => TarError::Truncated { at },
+        _ => TarError::Read { at, source },
+    }
+}
+
+/// A size with the padding to the next header; nothing when it overflows.
+pub fn padded(bytes: u64) -> Option<u64> {
+    bytes.checked_next_multiple_of(BLOCK as u64).filter(|n| i64::try_from(*n).is_ok())
+}
+
+/// Checks the checksum of a header.
+///
+/// # Errors
+/// `Malformed` when it is not.
+pub fn verify(block: &[u8; BLOCK], at: u64) -> Result<(), TarError> {
+    let counted = |i: usize| if (148..156).contains(&i) { b' ' } else { block[i] };
+    let unsigned: u64 = (0..BLOCK).map(|i| u64::from(counted(i))).sum();
+    // Very old writers summed signed bytes.
+    let negative = (0..BLOCK).filter(|i| counted(*i) >= 128).count() as u64;
+    let said = number(&block[148..156], at)?;
+    if said == unsigned || said.checked_add(256 * negative) == Some(unsigned) {
+        Ok(())
+    } else {
+        Err(wrong(at, "its checksum does not match"))
+    }
+}
+
+/// The kind of an entry; nothing when it is not known.
+pub fn kind_of(flag: u8, path: &[u8]) -> Option<Kind> {
+    Some(match flag {
+        // Before ustar a folder was a file with a slash at the end.
+        0 | b'0' if path.last() == Some(&b'/') => Kind::Dir,
+        0 | b'0' | b'7' | b'S' => Kind::File,
+        b'1' => Kind::HardLink,
+        b'2' => Kind::Symlink,
+        b'3' => Kind::CharDevice,
+        b'4' => Kind::BlockDevice,
+        b'5' => Kind::Dir,
+        b'6' => Kind::Fifo,
+        _ => return None,
+    })
+}
+
+/// A text field up to its first NUL.
+pub fn until_nul(field: &[u8]) -> &[u8] {
+    &field[..field.iter().position(|b| *b == 0).unwrap_or(field.len())]
+}
+
+/// The path in the header itself, with the prefix that ustar (and only ustar) has.
+pub fn plain_path(block: &[u8; BLOCK]) -> Vec<u8> {
+    let name = until_nul(&block[..100]);
+    let prefix = until_nul(&block[345..500]);
+    if &block[257..263] == b"ustar\0" && !prefix.is_empty() {
+        [prefix, b"/", name].concat()
+    } else {
+        name.to_vec()
+    }
+}
+
+/// A number field: octal, or base 256 when its first bit is set.
+///
+/// # Errors
+/// `Malformed` when it is not.
+pub fn number(field: &[u8], at: u64) -> Result<u64, TarError> {
+    u64::try_from(signed(field, at)?).map_err(|_negative| wrong(at, "a number is negative"))
+}
+
+/// A number field that may be negative: only times are.
+///
+/// # Errors
+/// `Malformed` when it is not.
+pub fn signed(field: &[u8], at: u64) -> Result<i64, TarError> {
+    let too_large = || wrong(at, "a number is too large");
+    if field[0] & 0x80 != 0 {
+        let mut value: i128 = if field[0] & 0x40 != 0 { -1 } else { 0 };
+        value = (value << 7) | i128::from(field[0] & 0x7f);
+        for byte in &field[1..] {
+            value = (value << 8) | i128::from(*byte);
+        }
+        return i64::try_from(value).map_err(|_large| too_large());
+    }
+    let digits = until_nul(field).trim_ascii();
+    let mut value: i64 = 0;
+    for digit in digits {
+        if !(b'0'..=b'7').contains(digit) {
+            return Err(wrong(at, "a number is not octal"));
+        }
+        value = value
+            .checked_mul(8)
+            .and_then(|v| v.checked_add(i64::from(digit - b'0')))
+            .ok_or_else(too_large)?;
+    }
+    Ok(value)
+}
+
+/// Decimal digits and nothing else.
+pub fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Seconds with an optional fraction, as PAX writes times.
+fn time(text: &[u8]) -> Option<(i64, u32)> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let (digits, is_negative) = whole.strip_prefix('-').map_or((whole, false), |digits| (digits, true));
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let whole = i64::try_from(decimal(digits.as_bytes())?).ok()?;
+    let nanos: u32 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    Some(match (is_negative, nanos) {
+        (false, _) => (whole, nanos),
+        (true, 0) => (-whole, 0),
+        (true, _) => (-whole - 1, 1_000_000_000 - nanos),
+    })
+}
+
+/// Reads the records of a PAX header.
+///
+/// # Errors
+/// `Malformed` or `TooLarge`.
+pub fn parse_pax(mut text: &[u8], into: &mut Extended, at: u64) -> Result<(), TarError> {
+    while !text.is_empty() {
+        let bad = || wrong(at, "an extended record is not `length key=value`");
+        let space = text.iter().take(20).position(|b| *b == b' ').ok_or_else(bad)?;
+        let length = decimal(&text[..space]).and_then(|n| usize::try_from(n).ok()).ok_or_else(bad)?;
+        if length <= space + 1 || length > text.len() || text[length - 1] != b'\n' {
+            return Err(bad());
+        }
+        let record = &text[space + 1..length - 1];
+        let equals = record.iter().position(|b| *b == b'=').ok_or_else(bad)?;
+        pax_record(&record[..equals], &record[equals + 1..], into, at)?;
+        text = &text[length..];
+    }
+    Ok(())
+}
+
+fn pax_record(key: &[u8], value: &[u8], into: &mut Extended, at: u64) -> Result<(), TarError> {
+    let number = || decimal(value).ok_or(wrong(at, "an extended number is not one"));
+    let once = |slot: &mut Option<Vec<u8>>| match slot.replace(value.to_vec()) {
+        Some(_) => Err(wrong(at, "the entry has two names")),
+        None => Ok(()),
+    };
+    match key {
+        b"path" => once(&mut into.path)?,
+        b"linkpath" => once(&mut into.link)?,
+        b"GNU.sparse.name" => once(&mut into.sparse_name)?,
+        b"size" => into.size = Some(number()?),
+        b"uid" => into.uid = Some(number()?),
+        b"gid" => into.gid = Some(number()?),
+        b"mtime" => into.mtime = Some(time(value).ok_or(wrong(at, "a time is not one"))?),
+        b"GNU.sparse.size" | b"GNU.sparse.realsize" => into.sparse_size = Some(number()?),
+        b"GNU.sparse.major" => into.sparse_major = number()?,
+        b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => into.sparse_map.push(number()?),
+        b"GNU.sparse.map" => {
+            for part in value.split(|b| *b == b',') {
+                into.sparse_map.push(decimal(part).ok_or(wrong(at, "a piece is not a number"))?);
+                check_pieces(into.sparse_map.len() / 2, at)?;
+            }
+        }
+        _ => {
+            if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                into.xattrs.push((name.to_vec(), value.to_vec()));
+            }
+        }
+    }
+    check_pieces(into.sparse_map.len() / 2, at)
+}
+
+/// Refuses a sparse file of too many pieces.
+///
+/// # Errors
+/// `TooLarge`.
+pub fn check_pieces(count: usize, at: u64) -> Result<(), TarError> {
+    if count > SPARSE_PIECES_MAX {
+        return Err(TarError::TooLarge { at, what: "pieces", max: SPARSE_PIECES_MAX as u64 });
+    }
+    Ok(())
+}
+
+/// Reads the offsets and lengths of old GNU sparse files.
+///
+/// # Errors
+/// `Malformed` when it is not.
+pub fn push_pieces(fields: &[u8], map: &mut Vec<u64>, at: u64) -> Result<(), TarError> {
+    for piece in fields.chunks_exact(24) {
+        if piece[0] == 0 {
+            break;
+        }
+        map.push(number(&piece[..12], at)?);
+        map.push(number(&piece[12..], at)?);
+    }
+    Ok(())
+}
+
+/// Pieces in order, inside the file, and together exactly what is stored.
+///
+/// # Errors
+/// `Malformed` when it is not.
+pub fn pieces_of(map: &[u64], size: u64, stored: u64, at: u64) -> Result<Vec<Piece>, TarError> {
+    let mut pieces = Vec::with_capacity(map.len() / 2);
+    let (mut end, mut sum) = (0_u64, 0_u64);
+    if !map.len().is_multiple_of(2) {
+        return Err(wrong(at, "a piece has no length"));
+    }
+    for pair in map.chunks_exact(2) {
+        let piece = Piece { offset: pair[0], bytes: pair[1] };
+        let piece_end = piece.offset.checked_add(piece.bytes).filter(|end| *end <= size);
+        if piece.offset < end {
+            return Err(wrong(at, "its pieces overlap"));
+        }
+        end = piece_end.ok_or(wrong(at, "a piece lies outside the file"))?;
+        sum += piece.bytes;
+        if piece.bytes > 0 {
+            pieces.push(piece);
+        }
+    }
+    if sum != stored {
+        return Err(wrong(at, "its pieces are not what is stored"));
+    }
+    Ok(pieces)
+}

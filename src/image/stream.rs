@@ -1,0 +1,165 @@
+//! Pure: one pass over a blob: count and hash what is stored, decompress it, hash what comes out,
+//! and stop a bomb. It reads from whatever it is given and knows nothing of files.
+
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+
+use flate2::bufread::MultiGzDecoder;
+use sha2::{Digest as _, Sha256};
+
+use crate::image::tar::Source;
+use crate::names::Digest;
+
+/// Largest zstd window, as a power of two of bytes: 2^27 is 128 MiB, what `zstd -19 --long` needs.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// A stream may always decompress to this many bytes …
+const FREE_BYTES: u64 = 64 * 1024 * 1024;
+/// … and beyond it to this many times what is stored; gzip alone can make 1032 times.
+const RATIO_MAX: u64 = 200;
+/// Bytes read at once.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// Counts and hashes what is read through it.
+#[derive(Debug)]
+struct Counted<R> {
+    inner: R,
+    hash: Option<Sha256>,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..read]);
+        }
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+/// The first bytes again, then the rest.
+type Peeked<R> = Chain<Cursor<Vec<u8>>, BufReader<Counted<R>>>;
+
+enum Decoder<R: Read> {
+    Plain(Peeked<R>),
+    Gzip(Box<MultiGzDecoder<Peeked<R>>>),
+    Zstd(Box<zstd::Decoder<'static, Peeked<R>>>),
+}
+
+impl<R: Read> Decoder<R> {
+    fn stored(&mut self) -> &mut Peeked<R> {
+        match self {
+            Self::Plain(inner) => inner,
+            Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Zstd(decoder) => decoder.get_mut(),
+        }
+    }
+}
+
+/// A blob that is read once: plain, gzip or zstd, found by its first bytes.
+pub struct Stream<R: Read> {
+    decoder: Decoder<R>,
+    /// Nothing when the blob is plain: then what is stored is what comes out.
+    hash: Option<Sha256>,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+/// What a whole blob turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sums {
+    /// Digest of the bytes as they are stored.
+    pub stored: Digest,
+    /// How many bytes are stored.
+    pub stored_bytes: u64,
+    /// Digest of the decompressed bytes.
+    pub plain: Digest,
+    /// How many bytes came out.
+    pub plain_bytes: u64,
+}
+
+impl<R: Read> Stream<R> {
+    /// Opens a blob that may decompress to at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// What the reader says, or that the zstd frame cannot be opened.
+    pub fn open(source: R, bytes_max: u64) -> io::Result<Self> {
+        let counted = Counted { inner: source, hash: Some(Sha256::new()), bytes: 0 };
+        let mut buffered = BufReader::with_capacity(BUFFER_BYTES, counted);
+        let mut magic = Vec::with_capacity(4);
+        buffered.by_ref().take(4).read_to_end(&mut magic)?;
+        let is_gzip = magic.starts_with(&[0x1f, 0x8b]);
+        let is_zstd = magic == [0x28, 0xb5, 0x2f, 0xfd];
+        let peeked = Cursor::new(magic).chain(buffered);
+        let decoder = if is_gzip {
+            Decoder::Gzip(Box::new(MultiGzDecoder::new(peeked)))
+        } else if is_zstd {
+            let mut decoder = zstd::Decoder::with_buffer(peeked)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            Decoder::Zstd(Box::new(decoder))
+        } else {
+            Decoder::Plain(peeked)
+        };
+        let hash = (is_gzip || is_zstd).then(Sha256::new);
+        Ok(Self { decoder, hash, bytes: 0, bytes_max })
+    }
+
+    /// Whether nothing is decompressed.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.decoder, Decoder::Plain(_))
+    }
+
+    /// Reads what is left and tells what the whole blob was.
+    ///
+    /// # Errors
+    /// As reading it.
+    pub fn finish(mut self) -> io::Result<Sums> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while self.read(&mut buffer)? > 0 {}
+        let stored = self.decoder.stored();
+        // A decoder stops at the end of its frame; what lies behind it belongs to the digest.
+        while !stored.fill_buf()?.is_empty() {
+            let held = stored.fill_buf()?.len();
+            stored.consume(held);
+        }
+        let counted = stored.get_mut().1.get_mut();
+        let digest = |hash: Option<Sha256>| hash.map(|h| Digest::from_bytes(&h.finalize().into()));
+        let stored_bytes = counted.bytes;
+        let stored =
+            digest(counted.hash.take()).ok_or_else(|| io::Error::other("the blob was finished before"))?;
+        let plain = digest(self.hash.take()).unwrap_or_else(|| stored.clone());
+        Ok(Sums { stored, stored_bytes, plain, plain_bytes: self.bytes })
+    }
+}
+
+impl<R: Read> Read for Stream<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match &mut self.decoder {
+            Decoder::Plain(inner) => inner.read(buffer),
+            Decoder::Gzip(decoder) => decoder.read(buffer),
+            Decoder::Zstd(decoder) => decoder.read(buffer),
+        }?;
+        self.bytes += read as u64;
+        let stored_bytes = self.decoder.stored().get_ref().1.get_ref().bytes;
+        let limit = |text| Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        if self.bytes > self.bytes_max {
+            return limit(format!("it decompresses to more than {} bytes", self.bytes_max));
+        }
+        if self.hash.is_some()
+            && self.bytes > FREE_BYTES.saturating_add(stored_bytes.saturating_mul(RATIO_MAX))
+        {
+            return limit(format!("it decompresses to more than {RATIO_MAX} times what is stored"));
+        }
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..read]);
+        }
+        Ok(read)
+    }
+}
+
+impl<R: Read> Source for Stream<R> {}
+
+/// The digest of bytes in memory.
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    Digest::from_bytes(&Sha256::digest(bytes).into())
+}

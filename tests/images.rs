@@ -1,0 +1,929 @@
+//! Images come in whole or not at all: good archives of every kind, and every hostile one we know,
+//! in a folder whose canary must not change.
+
+#![expect(clippy::unwrap_used, reason = "what makes the archives of a test may end the test")]
+#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cuddy::error::{Error, ErrorKind, Fault as _};
+use cuddy::image::archive::{ArchiveError, Report, import, load};
+use cuddy::image::store::{Image, Store, StoreError};
+use cuddy::image::stream::digest_of;
+use cuddy::image::tree::Owners;
+use cuddy::names::Digest;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tar::{EntryType, Header};
+use tempfile::TempDir;
+
+// ── archives, made here ─────────────────────────────────────────────────────────────────────────
+
+/// A tar; names go in as bytes, so that hostile ones can.
+#[derive(Default, Clone)]
+struct Tar(Vec<u8>);
+
+impl Tar {
+    fn header(mut self, name: &[u8], kind: u8, size: u64, change: impl FnOnce(&mut Header)) -> Self {
+        let mut header = Header::new_ustar();
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_700_000_000);
+        header.set_size(size);
+        header.set_entry_type(EntryType::new(kind));
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name);
+        change(&mut header);
+        header.set_cksum();
+        self.0.extend_from_slice(header.as_bytes());
+        self
+    }
+
+    fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self
+    }
+
+    fn file(self, name: impl AsRef<[u8]>, text: impl AsRef<[u8]>) -> Self {
+        let text = text.as_ref();
+        self.header(name.as_ref(), b'0', text.len() as u64, |_| {}).raw(text)
+    }
+
+    fn dir(self, name: impl AsRef<[u8]>) -> Self {
+        self.header(name.as_ref(), b'5', 0, |header| header.set_mode(0o755))
+    }
+
+    fn link(self, name: &str, kind: u8, target: &str) -> Self {
+        self.header(name.as_bytes(), kind, 0, |header| {
+            header.as_mut_bytes()[157..157 + target.len()].copy_from_slice(target.as_bytes());
+        })
+    }
+
+    fn symlink(self, name: &str, target: &str) -> Self {
+        self.link(name, b'2', target)
+    }
+
+    fn hard_link(self, name: &str, target: &str) -> Self {
+        self.link(name, b'1', target)
+    }
+
+    fn pax(self, records: &[(&str, &[u8])]) -> Self {
+        let mut text = Vec::new();
+        for (key, value) in records {
+            let body = key.len() + value.len() + 3;
+            let length =
+                (1..).map(|digits| body + digits).find(|n| n.to_string().len() + body == *n).unwrap();
+            text.extend_from_slice(format!("{length} {key}=").as_bytes());
+            text.extend_from_slice(value);
+            text.push(b'\n');
+        }
+        self.header(b"pax", b'x', text.len() as u64, |_| {}).raw(&text)
+    }
+
+    fn end(self) -> Vec<u8> {
+        self.raw(&[0; 1024]).0
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+fn config(layers: &[Vec<u8>]) -> Vec<u8> {
+    let diff_ids: Vec<_> = layers.iter().map(|layer| digest_of(layer)).collect();
+    let config = json!({
+        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
+        "config": {"Cmd": ["/bin/sh"], "Env": ["A=b"], "User": "7"},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    });
+    config.to_string().into_bytes()
+}
+
+/// What `docker save` wrote until version 24.
+fn docker_archive(layers: &[Vec<u8>], pack: fn(&[u8]) -> Vec<u8>, name: &str) -> Vec<u8> {
+    let config = config(layers);
+    let config_name = format!("{}.json", digest_of(&config).hex());
+    let mut archive = Tar::default().file(&config_name, &config);
+    let mut members = Vec::new();
+    for (i, layer) in layers.iter().enumerate() {
+        archive = archive.dir(format!("{i}/")).file(format!("{i}/layer.tar"), pack(layer));
+        members.push(format!("{i}/layer.tar"));
+    }
+    let manifest = json!([{"Config": config_name, "RepoTags": [name], "Layers": members}]);
+    archive.file("manifest.json", manifest.to_string()).end()
+}
+
+/// An OCI layout in the making.
+#[derive(Default)]
+struct Oci {
+    blobs: BTreeMap<String, Vec<u8>>,
+}
+
+impl Oci {
+    fn blob(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
+        let digest = digest_of(&bytes);
+        let descriptor = json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
+        self.blobs.insert(digest.hex().to_owned(), bytes);
+        descriptor
+    }
+
+    fn json(&mut self, media_type: &str, json: &Value) -> Value {
+        self.blob(media_type, json.to_string().into_bytes())
+    }
+
+    fn image(&mut self, layers: &[Vec<u8>], pack: fn(&[u8]) -> Vec<u8>) -> Value {
+        let config = self.blob("application/vnd.oci.image.config.v1+json", config(layers));
+        let layers: Vec<_> = layers.iter().map(|layer| self.blob(OCI_LAYER, pack(layer))).collect();
+        self.json(OCI_MANIFEST, &json!({"schemaVersion": 2, "config": config, "layers": layers}))
+    }
+
+    fn archive(&self, manifests: &[Value], more: Tar) -> Vec<u8> {
+        let mut archive = more.file("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+        archive = archive.file("index.json", json!({"schemaVersion": 2, "manifests": manifests}).to_string());
+        for (hex, bytes) in &self.blobs {
+            archive = archive.file(format!("blobs/sha256/{hex}"), bytes);
+        }
+        archive.end()
+    }
+}
+
+const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+fn plain(bytes: &[u8]) -> Vec<u8> {
+    bytes.to_vec()
+}
+
+fn two_layers() -> Vec<Vec<u8>> {
+    let below = Tar::default().dir("./").dir("etc/").file("etc/a", "below").file("etc/b", "b").dir("d/");
+    let below = below.file("d/x", "x").symlink("etc/l", "a").hard_link("etc/h", "etc/a");
+    let above = Tar::default().dir("etc/").file("etc/.wh.b", "").file("etc/a", "above").dir("d/");
+    let above = above.file("d/.wh..wh..opq", "").file("d/y", "y");
+    vec![below.end(), above.end()]
+}
+
+// ── the host side ───────────────────────────────────────────────────────────────────────────────
+
+/// A store in a folder with a canary beside it.
+struct Place {
+    dir: TempDir,
+    store: Store,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("outside")).unwrap();
+        fs::write(dir.path().join("outside/canary"), "alive").unwrap();
+        fs::set_permissions(dir.path().join("outside/canary"), fs::Permissions::from_mode(0o640)).unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        Self { dir, store }
+    }
+
+    fn file(&self, bytes: &[u8]) -> File {
+        let path = self.dir.path().join("outside/archive.tar");
+        fs::write(&path, bytes).unwrap();
+        let file = File::open(&path).unwrap();
+        fs::remove_file(path).unwrap();
+        file
+    }
+
+    fn load(&self, bytes: &[u8]) -> Result<Report, ArchiveError> {
+        load(&self.store, self.file(bytes), Owners::Record)
+    }
+
+    fn image(&self, name: &str) -> Image {
+        self.store.resolve(&name.parse().unwrap()).unwrap()
+    }
+
+    /// Everything in the folder: path, kind and mode, size, content of small files.
+    fn listing(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut left = vec![self.dir.path().to_owned()];
+        while let Some(dir) = left.pop() {
+            for entry in fs::read_dir(&dir).unwrap() {
+                let path = entry.unwrap().path();
+                let meta = fs::symlink_metadata(&path).unwrap();
+                let text = if meta.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+                found.push(format!("{} {:o} {}", path.display(), meta.mode(), digest_of(&text)));
+                if meta.is_dir() {
+                    left.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// The archive is refused and nothing anywhere is other than before.
+    fn refuses(&self, what: &str, archive: &[u8]) -> Error {
+        let before = self.listing();
+        let error = match self.load(archive) {
+            Err(error) => Error::from(error),
+            Ok(report) => panic!("{what} was loaded: {report:?}"),
+        };
+        assert_eq!(self.listing(), before, "{what}: {error}");
+        error
+    }
+}
+
+fn text(path: PathBuf) -> String {
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+// ── good archives ───────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn the_same_image_has_one_id_whatever_it_came_in() {
+    let layers = two_layers();
+    let mut ids = Vec::new();
+    for pack in [plain, gzip, zstd] {
+        for whole in [plain, gzip, zstd] {
+            let place = Place::new();
+            ids.push(
+                place.load(&whole(&docker_archive(&layers, pack, "me/app:1"))).unwrap().images[0].id.clone(),
+            );
+            let mut oci = Oci::default();
+            let mut image = oci.image(&layers, pack);
+            image["annotations"] = json!({"org.opencontainers.image.ref.name": "docker.io/me/app:2"});
+            let report = place.load(&whole(&oci.archive(&[image], Tar::default()))).unwrap();
+            ids.push(report.images[0].id.clone());
+            for name in ["me/app:1", "docker.io/me/app:2", &ids[0].hex()[..12], ids[0].as_str()] {
+                let image = place.image(name);
+                assert_eq!((image.id, image.layers.len()), (ids[0].clone(), 2), "{name}");
+                assert_eq!(image.config.user, "7");
+            }
+            assert_eq!(place.store.images().unwrap()[0].names.len(), 2);
+        }
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+}
+
+#[test]
+fn a_layer_is_unpacked_as_overlay_wants_it() {
+    let place = Place::new();
+    place.load(&docker_archive(&two_layers(), gzip, "a")).unwrap();
+    let image = place.image("a");
+    let (below, above) = (&image.layers[0], &image.layers[1]);
+    assert_eq!(text(below.join("etc/h")), "below");
+    assert_eq!(fs::metadata(below.join("etc/a")).unwrap().nlink(), 2);
+    assert_eq!(fs::read_link(below.join("etc/l")).unwrap(), Path::new("a"));
+    let hidden = fs::symlink_metadata(above.join("etc/b")).unwrap();
+    assert!(hidden.file_type().is_char_device() && hidden.rdev() == 0);
+    assert!(!above.join("d/.wh..wh..opq").exists());
+    let meta = fs::metadata(above.join("etc/a")).unwrap();
+    assert_eq!((meta.mode() & 0o7777, meta.mtime()), (0o644, 1_700_000_000));
+    assert_eq!(fs::metadata(place.dir.path().join("store")).unwrap().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn the_kernel_shows_the_layers_as_one_tree() {
+    let place = Place::new();
+    place.load(&docker_archive(&two_layers(), gzip, "a")).unwrap();
+    let image = place.image("a");
+    let lower: Vec<_> = image.layers.iter().rev().map(|layer| layer.display().to_string()).collect();
+    let script = format!(
+        "mkdir u w m && mount -t overlay -o userxattr,lowerdir={},upperdir=u,workdir=w o m && cd m && \
+         find . | sort | tr '\\n' ' ' && cat etc/a d/y",
+        lower.join(":")
+    );
+    let dir = place.dir.path().join("mount");
+    fs::create_dir(&dir).unwrap();
+    let ran = Command::new("unshare").args(["-Urm", "sh", "-c", &script]).current_dir(&dir).output();
+    let Ok(ran) = ran.as_ref().map_err(ToString::to_string) else {
+        eprintln!("SKIPPED: no `unshare` on this host: {ran:?}");
+        return;
+    };
+    let error = String::from_utf8_lossy(&ran.stderr);
+    if error.contains("unshare") || error.contains("mount:") {
+        eprintln!("SKIPPED: this host has no rootless overlay: {error}");
+        return;
+    }
+    let seen = String::from_utf8_lossy(&ran.stdout);
+    assert_eq!(seen, ". ./d ./d/y ./etc ./etc/a ./etc/h ./etc/l abovey", "{error}");
+}
+
+#[test]
+fn one_archive_may_hold_several_images_and_links_between_layers() {
+    let place = Place::new();
+    let layer = Tar::default().file("a", "1").end();
+    let other = Tar::default().file("a", "2").end();
+    let one = config(std::slice::from_ref(&layer));
+    let two = config(&[layer.clone(), other.clone(), layer.clone()]);
+    let manifest = json!([
+        {"Config": "one.json", "RepoTags": ["one:1", "one:2"], "Layers": ["x/layer.tar"]},
+        {"Config": "two.json", "RepoTags": null, "Layers": ["y/layer.tar", "z/layer.tar", "./x/layer.tar"]},
+    ]);
+    let archive = Tar::default().file("x/layer.tar", &layer).symlink("y/layer.tar", "../x/layer.tar");
+    let archive = archive.file("z/layer.tar", &other).file("one.json", &one).file("two.json", &two);
+    let report = place.load(&archive.file("manifest.json", manifest.to_string()).end()).unwrap();
+    assert_eq!(report.images.iter().map(|image| image.names.len()).collect::<Vec<_>>(), [2, 0]);
+    assert_eq!(place.image("one:2").id, digest_of(&one));
+    // Overlay takes no folder twice: of two equal layers the upper one counts.
+    let image = place.image(&digest_of(&two).hex()[..12]);
+    assert_eq!(image.layers.len(), 2);
+    assert_eq!(text(image.layers[1].join("a")), "1");
+}
+
+#[test]
+fn what_docker_saves_today_is_both_layouts_at_once() {
+    let place = Place::new();
+    let layers = two_layers();
+    let mut oci = Oci::default();
+    let mut image = oci.image(&layers, plain);
+    image["annotations"] = json!({"io.containerd.image.name": "docker.io/library/a:1"});
+    let config_path = format!("blobs/sha256/{}", digest_of(&config(&layers)).hex());
+    let members: Vec<_> =
+        layers.iter().map(|layer| format!("blobs/sha256/{}", digest_of(layer).hex())).collect();
+    let manifest = json!([{"Config": config_path, "RepoTags": ["a:1", "a:2"], "Layers": members}]);
+    let archive = Tar::default().file("manifest.json", manifest.to_string());
+    let report = place.load(&oci.archive(&[image.clone()], archive)).unwrap();
+    assert_eq!((report.images.len(), report.images[0].names.len()), (1, 2));
+
+    let other = oci.image(&[layers[0].clone()], plain);
+    let mut other = other.clone();
+    other["annotations"] = image["annotations"].clone();
+    let archive = Tar::default().file("manifest.json", manifest.to_string());
+    let error = place.refuses("one name for two images", &oci.archive(&[other], archive));
+    assert!(error.to_string().contains("`a:1` to two images"), "{error}");
+}
+
+#[test]
+fn of_several_platforms_ours_is_taken() {
+    let place = Place::new();
+    let layers = two_layers();
+    let mut oci = Oci::default();
+    let mut ours = oci.image(&layers, plain);
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    ours["platform"] = json!({"os": "linux", "architecture": arch});
+    let mut foreign = oci.image(&layers[..1], plain);
+    foreign["platform"] = json!({"os": "linux", "architecture": "s390x"});
+    let index = |oci: &mut Oci, manifests: &[Value]| {
+        oci.json(OCI_INDEX, &json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}))
+    };
+    let both = index(&mut oci, &[foreign.clone(), ours]);
+    let nested = index(&mut oci, &[both]);
+    let report = place.load(&oci.archive(&[nested], Tar::default())).unwrap();
+    assert_eq!(report.images[0].id, digest_of(&config(&layers)));
+
+    let mut other = foreign.clone();
+    other["platform"]["architecture"] = json!("riscv64");
+    let none = index(&mut oci, &[foreign, other]);
+    let error = place.refuses("an index without our platform", &oci.archive(&[none], Tar::default()));
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+    assert!(error.to_string().contains("`linux/s390x`, `linux/riscv64`"), "{error}");
+}
+
+#[test]
+fn a_pipe_can_be_loaded_and_imported() {
+    let place = Place::new();
+    for (whole, name) in [(plain as fn(&[u8]) -> Vec<u8>, "p:1"), (zstd, "p:2")] {
+        let archive = whole(&docker_archive(&two_layers(), gzip, name));
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let feeder = std::thread::Builder::new().spawn(move || writer.write_all(&archive)).unwrap();
+        load(&place.store, File::from(std::os::fd::OwnedFd::from(reader)), Owners::Record).unwrap();
+        feeder.join().unwrap().unwrap();
+        assert_eq!(place.image(name).layers.len(), 2);
+    }
+    let tar = gzip(&Tar::default().dir("bin/").file("/bin/x", "x").end());
+    let report = import(&place.store, place.file(&tar), &"root:1".parse().unwrap(), Owners::Record).unwrap();
+    let image = place.image("root:1");
+    assert_eq!((image.id, image.layers.len()), (report.images[0].id.clone(), 1));
+    assert_eq!(text(image.layers[0].join("bin/x")), "x");
+}
+
+#[test]
+fn owners_are_written_down_when_they_cannot_be_applied() {
+    let place = Place::new();
+    let layer = Tar::default().header(b"f", b'0', 0, |header| {
+        header.set_uid(1000);
+        header.set_gid(42);
+        header.set_mode(0o4755);
+    });
+    let layer = layer.header(b"null", b'3', 0, |header| header.set_device_major(1).unwrap()).end();
+    let report = place.load(&docker_archive(&[layer], plain, "a")).unwrap();
+    assert_eq!(report.skipped.devices, 1);
+    let image = place.image("a");
+    assert!(image.is_flat && image.ids.uids.contains(&1000) && image.ids.gids.contains(&42));
+    let meta = fs::metadata(image.layers[0].join("f")).unwrap();
+    assert_eq!(meta.mode() & 0o7777, 0o4755);
+    assert_eq!(meta.uid(), fs::metadata(place.dir.path()).unwrap().uid());
+    let note = text(image.layers[0].with_file_name("owners.json"));
+    assert!(note.contains(r#""f":[1000,42]"#) && note.contains(r#""path":"null""#), "{note}");
+    assert!(!image.layers[0].join("null").exists());
+}
+
+#[test]
+fn long_names_sparse_files_times_and_attributes_are_understood() {
+    let place = Place::new();
+    let long = format!("{}/{}", "d".repeat(200), "f".repeat(200));
+    let pax = Tar::default().pax(&[
+        ("path", long.as_bytes()),
+        ("mtime", b"1500000000.5"),
+        ("SCHILY.xattr.user.kept", b"v"),
+        ("SCHILY.xattr.user.overlay.redirect", b"/etc"),
+        ("SCHILY.xattr.trusted.overlay.opaque", b"y"),
+    ]);
+    let gnu_name = format!("g/{}", "n".repeat(150));
+    let layer = pax.file("short", "pax").header(b"././@LongLink", b'L', 152, |_| {}).raw(gnu_name.as_bytes());
+    let layer = layer.file("short", "gnu").pax(&[
+        ("GNU.sparse.major", b"1"),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.name", b"sparse"),
+        ("GNU.sparse.realsize", b"1000000"),
+    ]);
+    let map = b"1\n500000\n3\n";
+    let layer = layer.header(b"x", b'0', 512 + 3, |_| {}).raw(map).raw(b"mid").end();
+    let report = place.load(&docker_archive(&[layer], plain, "a")).unwrap();
+    assert!(report.skipped.xattrs >= 2);
+    let root = &place.image("a").layers[0];
+    assert_eq!(text(root.join(&long)), "pax");
+    assert_eq!(fs::metadata(root.join(&long)).unwrap().mtime(), 1_500_000_000);
+    assert_eq!(text(root.join(&gnu_name)), "gnu");
+    let sparse = fs::read(root.join("sparse")).unwrap();
+    assert_eq!((sparse.len(), &sparse[500_000..500_003]), (1_000_000, &b"mid"[..]));
+    let mut value = [0_u8; 16];
+    let read =
+        |name: &str, value: &mut [u8; 16]| rustix::fs::getxattr(root.join(&long), name, &mut value[..]);
+    assert_eq!(read("user.kept", &mut value), Ok(1));
+    assert!(read("user.overlay.redirect", &mut value).is_err());
+}
+
+#[test]
+fn the_order_in_a_layer_decides_and_whiteouts_never_hide_their_own_layer() {
+    let place = Place::new();
+    let layer = Tar::default().file("a", "1").file("a", "2").dir("d/").file("d/old", "").symlink("d", "e");
+    let layer = layer.file("k", "kept").file(".wh.k", "").file(".wh.n", "").dir("n/").file("n/x", "x");
+    let layer = layer.file(".wh.i", "").file("i/x", "implicit").dir("m/").file("m/x", "").file(".wh.m", "");
+    // A link inside the image is followed inside the image, as Docker does.
+    let layer = layer.dir("usr/lib/").symlink("lib", "/usr/lib").file("lib/so", "so").end();
+    place.load(&docker_archive(&[layer], plain, "a")).unwrap();
+    let root = &place.image("a").layers[0];
+    assert_eq!(text(root.join("a")), "2");
+    assert_eq!(fs::read_link(root.join("d")).unwrap(), Path::new("e"));
+    assert_eq!(text(root.join("k")), "kept");
+    assert_eq!(text(root.join("usr/lib/so")), "so");
+    for opaque in ["n", "i", "m"] {
+        let mut value = [0_u8; 4];
+        let read = rustix::fs::getxattr(root.join(opaque), "user.overlay.opaque", &mut value[..]);
+        assert_eq!(read, Ok(1), "{opaque}");
+    }
+}
+
+// ── the store ───────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn an_unknown_image_is_answered_with_names_that_look_like_it() {
+    let place = Place::new();
+    place.load(&docker_archive(&two_layers(), plain, "alpine:3")).unwrap();
+    let ask = |name: &str| place.store.resolve(&name.parse().unwrap()).unwrap_err();
+    let error = ask("alpin");
+    assert!(matches!(&error, StoreError::NotFound { similar, .. } if *similar == ["`alpine:3`"]), "{error}");
+    assert!(error.hints().iter().any(|hint| hint.contains("cuddy load -i")));
+    assert!(matches!(ask("debian"), StoreError::NotFound { similar, .. } if similar.is_empty()));
+    let id = place.image("alpine:3").id;
+    assert!(place.store.resolve(&id.hex()[..3].parse().unwrap()).is_err());
+    place.store.tag(&id, &"other:2".parse().unwrap()).unwrap();
+    assert_eq!(place.image("other:2").id, id);
+    assert!(place.store.tag(&digest_of(b"no"), &"x".parse().unwrap()).is_err());
+}
+
+#[test]
+fn a_damaged_store_says_so_and_a_second_load_repairs_it() {
+    let place = Place::new();
+    let archive = docker_archive(&two_layers(), plain, "a");
+    place.load(&archive).unwrap();
+    let image = place.image("a");
+    fs::remove_dir_all(image.layers[0].parent().unwrap()).unwrap();
+    fs::write(place.store.blob(&image.id), "{}").unwrap();
+    assert!(matches!(place.store.resolve(&"a".parse().unwrap()), Err(StoreError::Damaged { .. })));
+    place.load(&archive).unwrap();
+    assert_eq!(place.image("a").layers.len(), 2);
+}
+
+#[test]
+fn what_a_dead_process_left_is_swept_and_what_a_live_one_holds_is_not() {
+    let place = Place::new();
+    let store = place.dir.path().join("store");
+    let (dead, live) = ("d".repeat(64), "e".repeat(64));
+    for hex in [&dead, &live] {
+        fs::create_dir_all(store.join("tmp").join(hex).join("fs/deep")).unwrap();
+    }
+    fs::set_permissions(store.join("tmp").join(&dead).join("fs"), fs::Permissions::from_mode(0o555)).unwrap();
+    fs::write(store.join("blobs/sha256/.abc.0123"), "").unwrap();
+    let held = place.store.lock(&live).unwrap();
+    Store::open(&store).unwrap();
+    assert!(!store.join("tmp").join(&dead).exists() && store.join("tmp").join(&live).exists());
+    assert!(!store.join("blobs/sha256/.abc.0123").exists());
+    drop(held);
+    Store::open(&store).unwrap();
+    assert_eq!(fs::read_dir(store.join("tmp")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(store.join("locks")).unwrap().count(), 0);
+}
+
+#[test]
+fn eight_loads_at_once_leave_one_whole_image() {
+    let place = Place::new();
+    let mut layers = two_layers();
+    layers.extend((0..20).map(|i| Tar::default().file(format!("f{i}"), vec![i; 100_000]).end()));
+    let backwards: Vec<_> = layers.iter().rev().cloned().collect();
+    let path = place.dir.path().join("store");
+    std::thread::scope(|scope| {
+        for i in 0..8 {
+            let archive = docker_archive(if i % 2 == 0 { &layers } else { &backwards }, gzip, "a");
+            let (path, file) = (&path, place.file(&archive));
+            let run = move || load(&Store::open(path).unwrap(), file, Owners::Record).unwrap();
+            std::thread::Builder::new().spawn_scoped(scope, run).unwrap();
+        }
+    });
+    assert_eq!(place.image("a").layers.len(), 22);
+    assert_eq!(place.store.images().unwrap().len(), 2);
+    for (part, count) in [("layers", 22), ("tmp", 0), ("locks", 0), ("blobs/sha256", 2)] {
+        assert_eq!(fs::read_dir(path.join(part)).unwrap().count(), count, "{part}");
+    }
+}
+
+#[test]
+#[ignore = "the crash test starts it and kills it"]
+fn load_what_standard_input_names() {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    let (store, archive) = line.trim().split_once('\t').unwrap();
+    load(&Store::open(Path::new(store)).unwrap(), File::open(archive).unwrap(), Owners::Record).unwrap();
+}
+
+#[test]
+fn a_load_that_is_killed_at_any_moment_leaves_nothing_the_next_does_not_clean() {
+    let layers: Vec<_> = (0..6_u8)
+        .map(|i| (0..60).fold(Tar::default(), |tar, n| tar.file(format!("d{i}/f{n}"), [i; 5000])).end())
+        .collect();
+    let archive = docker_archive(&layers, gzip, "a");
+    let mut killed_midway = 0;
+    for moment in 0..24_u64 {
+        let place = Place::new();
+        let (path, store) = (place.dir.path().join("outside/a.tar"), place.dir.path().join("store"));
+        fs::write(&path, &archive).unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "load_what_standard_input_names", "--ignored"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.take().unwrap(), "{}\t{}", store.display(), path.display()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(3 + moment * 2));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed_midway += usize::from(fs::read_dir(store.join("tmp")).unwrap().count() > 0);
+        let store_again = Store::open(&store).unwrap();
+        for part in ["tmp", "locks"] {
+            assert_eq!(fs::read_dir(store.join(part)).unwrap().count(), 0, "{part} at {moment}");
+        }
+        load(&store_again, File::open(&path).unwrap(), Owners::Record).unwrap();
+        let image = place.image("a");
+        assert_eq!(image.layers.len(), 6);
+        for (i, layer) in image.layers.iter().enumerate() {
+            assert_eq!(fs::read_dir(layer.join(format!("d{i}"))).unwrap().count(), 60);
+        }
+        assert_eq!(fs::read_dir(store.join("layers")).unwrap().count(), 6);
+        assert_eq!(fs::read_dir(store.join("blobs/sha256")).unwrap().count(), 1);
+    }
+    assert!(killed_midway > 0, "no kill came while something was half done");
+}
+
+// ── hostile archives ────────────────────────────────────────────────────────────────────────────
+
+/// Layers that must be refused as a whole.
+fn hostile_layers(outside: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let tar = Tar::default;
+    let deep: String = "d/".repeat(300);
+    let sparse = |pieces: &[u8], size: &[u8]| {
+        tar().pax(&[("GNU.sparse.size", size), ("GNU.sparse.map", pieces)]).file("x", "abc").end()
+    };
+    vec![
+        ("a name that climbs", tar().file("../evil", "x").end()),
+        ("a name that climbs later", tar().dir("a/").file("a/../../evil", "x").end()),
+        ("a climbing pax name", tar().pax(&[("path", b"../../evil")]).file("x", "x").end()),
+        ("a write through a link out", tar().symlink("l", outside).file("l/evil", "x").end()),
+        (
+            "a write through a climbing link",
+            tar().symlink("l", "../../../../outside").file("l/evil", "x").end(),
+        ),
+        ("a whiteout through a link out", tar().symlink("l", outside).file("l/.wh.canary", "").end()),
+        ("an opaque mark through a link out", tar().symlink("l", outside).file("l/.wh..wh..opq", "").end()),
+        ("a folder under a link out", tar().symlink("l", outside).dir("l/evil/").end()),
+        ("a write through a file", tar().file("f", "").file("f/evil", "x").end()),
+        ("a hard link out", tar().hard_link("h", "../../../../outside/canary").end()),
+        ("a hard link to an absolute path", tar().hard_link("h", &format!("{outside}/canary")).end()),
+        ("a hard link through a link", tar().symlink("l", outside).hard_link("h", "l/canary").end()),
+        ("a hard link to a folder", tar().dir("d/").hard_link("h", "d").end()),
+        ("a hard link to a lower layer", tar().hard_link("h", "bin/su").end()),
+        ("a hard link to a whiteout", tar().file(".wh.x", "").hard_link("h", "x").end()),
+        ("a hard link to itself", tar().hard_link("h", "h").end()),
+        ("a root that is a link", tar().symlink(".", outside).end()),
+        ("a root that is a link with a slash", tar().symlink("./", outside).file("evil", "x").end()),
+        ("a root that is a file", tar().file("/", "x").end()),
+        ("a whiteout of the parent", tar().file(".wh...", "").end()),
+        ("a whiteout of the folder", tar().file("d/.wh..", "").end()),
+        ("a whiteout of nothing", tar().file(".wh.", "").end()),
+        ("a file in a whiteout", tar().file(".wh.x/evil", "").end()),
+        ("a NUL in a name", tar().pax(&[("path", b"a\0b")]).file("x", "").end()),
+        ("a name of 5000 bytes", tar().pax(&[("path", "a/".repeat(2500).as_bytes())]).file("x", "").end()),
+        ("a part of 300 bytes", tar().pax(&[("path", "a".repeat(300).as_bytes())]).file("x", "").end()),
+        ("300 folders deep", tar().pax(&[("path", format!("{deep}f").as_bytes())]).file("x", "").end()),
+        ("no name", tar().pax(&[("path", b"")]).file("x", "").end()),
+        ("an unknown kind", tar().header(b"x", b'Z', 0, |_| {}).end()),
+        ("a link with a body", tar().header(b"x", b'2', 3, |_| {}).raw(b"abc").end()),
+        ("a folder with a body", tar().header(b"x/", b'5', 512, |_| {}).file("evil", "").end()),
+        ("two extended headers", tar().pax(&[("path", b"a")]).pax(&[("path", b"b")]).file("x", "").end()),
+        ("two names", tar().pax(&[("path", b"a"), ("path", b"b")]).file("x", "").end()),
+        ("a global path", tar().header(b"g", b'g', 9, |_| {}).raw(b"9 path=a\n").file("x", "").end()),
+        ("a pax size that is not one", tar().pax(&[("size", b"0x10")]).file("x", "").end()),
+        ("a pax size that overflows", tar().pax(&[("size", b"18446744073709551615")]).file("x", "").end()),
+        ("a huge sparse file", sparse(b"0,3", b"9223372036854775807")),
+        ("sparse pieces that overlap", sparse(b"0,2,1,1", b"100")),
+        ("sparse pieces outside", sparse(b"98,3", b"100")),
+        ("sparse pieces that are not there", sparse(b"0,50", b"100")),
+        ("a wrong checksum", {
+            let mut layer = tar().file("x", "y").end();
+            layer[0] = b'z';
+            layer
+        }),
+        ("a lone block of zeros", tar().raw(&[0; 512]).file("x", "y").end()),
+        ("an owner that is -1", tar().pax(&[("uid", b"4294967295")]).file("x", "").end()),
+        ("an owner beyond 32 bits", tar().pax(&[("gid", b"4294967296")]).file("x", "").end()),
+        ("a header that is cut off", tar().file("x", "y").file("z", "").0[..1200].to_vec()),
+        ("a body that is cut off", tar().file("x", vec![7; 4000]).0[..2000].to_vec()),
+    ]
+}
+
+#[test]
+fn hostile_layers_are_refused_and_leave_nothing() {
+    let place = Place::new();
+    place.load(&docker_archive(&two_layers(), plain, "before")).unwrap();
+    let outside = place.dir.path().join("outside").display().to_string();
+    for (what, layer) in hostile_layers(&outside) {
+        // A good layer before it must not stay either.
+        let good = Tar::default().file("good", what).end();
+        let error = place.refuses(what, &docker_archive(&[good, layer.clone()], plain, "evil"));
+        assert!(
+            matches!(error.kind, ErrorKind::Corrupt | ErrorKind::Limit | ErrorKind::Failed),
+            "{what}: {error:?}"
+        );
+        assert!(error.to_string().contains(digest_of(&layer).as_str()), "{what} names no layer: {error}");
+        let before = place.listing();
+        let result = import(&place.store, place.file(&layer), &"evil".parse().unwrap(), Owners::Record);
+        assert!(result.is_err(), "{what}");
+        assert_eq!(place.listing(), before, "{what}");
+    }
+}
+
+#[test]
+fn an_absolute_name_lands_inside_and_devices_and_whiteout_devices_are_not_made() {
+    let place = Place::new();
+    let device = |tar: Tar, name: &[u8], kind| {
+        tar.header(name, kind, 0, |header| {
+            header.set_device_major(0).unwrap();
+            header.set_device_minor(0).unwrap();
+        })
+    };
+    let target = format!("{}/made", place.dir.path().join("outside").display());
+    let layer = Tar::default().file("//etc/x", "x").pax(&[("path", target.as_bytes())]).file("x", "inside");
+    let layer = layer.header(b"pipe", b'6', 0, |_| {});
+    let layer = device(device(layer, b"fake-whiteout", b'3'), b"disk", b'4').end();
+    let report = place.load(&docker_archive(&[layer], plain, "a")).unwrap();
+    assert_eq!(report.skipped.devices, 2);
+    let root = &place.image("a").layers[0];
+    assert_eq!(text(root.join("etc/x")), "x");
+    assert_eq!(text(root.join(target.trim_start_matches('/'))), "inside");
+    assert!(!place.dir.path().join("outside/made").exists());
+    assert!(fs::symlink_metadata(root.join("pipe")).unwrap().file_type().is_fifo());
+    assert!(fs::symlink_metadata(root.join("fake-whiteout")).is_err());
+}
+
+#[test]
+fn bombs_are_stopped_early() {
+    let place = Place::new();
+    let mut bomb = Tar::default().header(b"zeros", b'0', 300 << 20, |_| {}).0;
+    bomb.resize(bomb.len() + (300 << 20), 0);
+    bomb.resize(bomb.len() + 1024, 0);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(&bomb).unwrap();
+    let (packed, digest) = (packed.finish().unwrap(), digest_of(&bomb));
+    drop(bomb);
+    let config = json!({"rootfs": {"type": "layers", "diff_ids": [digest]}}).to_string();
+    let manifest = json!([{"Config": "c.json", "RepoTags": ["a"], "Layers": ["l"]}]).to_string();
+    let archive =
+        Tar::default().file("c.json", config).file("l", packed).file("manifest.json", manifest).end();
+    let error = place.refuses("300 MiB of zeros", &archive);
+    assert_eq!(error.kind, ErrorKind::Limit, "{error:?}");
+    assert!(error.to_string().contains("200 times"), "{error}");
+    // The header of a frame whose window is 2 GiB: magic, no single segment, window byte.
+    let window = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00];
+    let result = import(&place.store, place.file(&window), &"a".parse().unwrap(), Owners::Record);
+    let error = Error::from(result.unwrap_err());
+    assert!(error.to_string().contains("too much memory"), "{error}");
+}
+
+/// Changes one thing of a good OCI archive.
+fn oci_with(change: impl FnOnce(&mut Oci, &mut Value)) -> Vec<u8> {
+    let layers = [Tar::default().file("x", "unique to these").end()];
+    let mut oci = Oci::default();
+    let config = oci.blob("application/vnd.oci.image.config.v1+json", config(&layers));
+    let layer = oci.blob(OCI_LAYER, layers[0].clone());
+    let mut manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+    change(&mut oci, &mut manifest);
+    let entry = oci.json(OCI_MANIFEST, &manifest);
+    oci.archive(&[entry], Tar::default())
+}
+
+#[test]
+fn blobs_that_are_not_what_was_said_are_refused_by_name() {
+    let place = Place::new();
+    let hex = |value: &Value| value["digest"].as_str().unwrap()["sha256:".len()..].to_owned();
+    let config_of = |manifest: &Value| hex(&manifest["config"]);
+    let layer_of = |manifest: &Value| hex(&manifest["layers"][0]);
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        (
+            "a layer of other bytes",
+            oci_with(|oci, m| {
+                oci.blobs.get_mut(&layer_of(m)).unwrap()[0] ^= 1;
+            }),
+        ),
+        (
+            "a config of other bytes",
+            oci_with(|oci, m| {
+                oci.blobs.get_mut(&config_of(m)).unwrap()[5] ^= 1;
+            }),
+        ),
+        ("a layer of another size", oci_with(|_, m| m["layers"][0]["size"] = json!(1))),
+        ("a config of another size", oci_with(|_, m| m["config"]["size"] = json!(1))),
+        (
+            "a layer with another diff id",
+            oci_with(|oci, m| {
+                m["layers"][0] = oci.blob(OCI_LAYER, Tar::default().file("x", "other").end());
+            }),
+        ),
+        (
+            "a layer that is missing",
+            oci_with(|oci, m| {
+                oci.blobs.remove(&layer_of(m));
+            }),
+        ),
+        (
+            "a layer too many",
+            oci_with(|_, m| {
+                let layer = m["layers"][0].clone();
+                m["layers"].as_array_mut().unwrap().push(layer);
+            }),
+        ),
+        ("a digest that is a path", oci_with(|_, m| m["layers"][0]["digest"] = json!("sha256:../../x"))),
+        (
+            "a digest in capitals",
+            oci_with(|_, m| {
+                m["layers"][0]["digest"] = json!(m["layers"][0]["digest"].as_str().unwrap().to_uppercase());
+            }),
+        ),
+        (
+            "a digest of another kind",
+            oci_with(|_, m| {
+                m["config"]["digest"] = json!(format!("sha512:{}", "0".repeat(128)));
+            }),
+        ),
+        ("a negative size", oci_with(|_, m| m["layers"][0]["size"] = json!(-1))),
+        ("a layer from elsewhere", oci_with(|_, m| m["layers"][0]["urls"] = json!(["http://evil/"]))),
+        ("a layer of unknown type", oci_with(|_, m| m["layers"][0]["mediaType"] = json!("text/html"))),
+        ("a config of unknown type", oci_with(|_, m| m["config"]["mediaType"] = json!("text/html"))),
+        ("a manifest that is also an index", oci_with(|_, m| m["manifests"] = json!([]))),
+        ("a manifest that says it is an index", oci_with(|_, m| m["mediaType"] = json!(OCI_INDEX))),
+        ("a manifest of version 1", oci_with(|_, m| m["schemaVersion"] = json!(1))),
+    ];
+    for (what, archive) in cases {
+        place.refuses(what, &archive);
+    }
+    let other: Digest = digest_of(b"other");
+    let name = format!("{}.json", other.hex());
+    let manifest = json!([{"Config": name, "RepoTags": ["a"], "Layers": []}]).to_string();
+    let archive = Tar::default().file(&name, config(&[])).file("manifest.json", manifest).end();
+    let error = place.refuses("a config under another digest", &archive);
+    assert!(error.to_string().contains(other.as_str()), "{error}");
+}
+
+#[test]
+fn archives_that_lead_in_circles_or_astray_are_refused() {
+    let place = Place::new();
+    let mut oci = Oci::default();
+    let mut entry = oci.image(&two_layers(), plain);
+    for _ in 0..6 {
+        entry = oci.json(OCI_INDEX, &json!({"schemaVersion": 2, "manifests": [entry]}));
+    }
+    place.refuses("indexes in indexes", &oci.archive(&[entry.clone()], Tar::default()));
+    entry["mediaType"] = json!("");
+    place.refuses("a descriptor of no type", &oci.archive(&[entry], Tar::default()));
+
+    let config = json!({"rootfs": {"type": "layers", "diff_ids": [digest_of(b"x")]}}).to_string();
+    let docker = |layer: &str, more: Tar| {
+        let manifest = json!([{"Config": "c", "RepoTags": ["a"], "Layers": [layer]}]).to_string();
+        more.file("c", &config).file("manifest.json", manifest).end()
+    };
+    let tar = Tar::default;
+    let cases = [
+        ("links in a circle", docker("a", tar().symlink("a", "b").symlink("b", "a"))),
+        ("a link out of the archive", docker("a", tar().symlink("a", "../../../etc/passwd"))),
+        ("a member that climbs", docker("a", tar().file("../a", "x"))),
+        ("a layer that climbs", docker("../../../../etc/passwd", tar())),
+        ("a layer of the host", docker("/etc/passwd", tar())),
+        ("a device as layer", docker("a", tar().header(b"a", b'3', 0, |_| {}))),
+        ("a pipe as layer", docker("a", tar().header(b"a", b'6', 0, |_| {}))),
+        ("two lists of images", docker("a", tar().file("manifest.json", "[]"))),
+        ("a large list of images", tar().file("manifest.json", vec![b' '; 5 << 20]).end()),
+        (
+            "a large config",
+            tar().file("manifest.json", r#"[{"Config":"c"}]"#).file("c", vec![b' '; 5 << 20]).end(),
+        ),
+        ("nested JSON", tar().file("manifest.json", "[".repeat(100_000)).end()),
+        ("no image", tar().file("x", "").end()),
+        ("an empty list of images", tar().file("manifest.json", "[]").end()),
+        ("no bytes", Vec::new()),
+        ("text", b"hello, this is no archive at all\n".repeat(100)),
+        ("an empty gzip", gzip(b"")),
+    ];
+    for (what, archive) in cases {
+        let error = place.refuses(what, &archive);
+        assert!(!error.chain.is_empty(), "{what}");
+    }
+    let bad_name = docker_archive(&two_layers(), plain, "../evil");
+    assert!(place.refuses("a name that is a path", &bad_name).to_string().contains("`../evil`"));
+}
+
+#[test]
+fn an_archive_cut_off_anywhere_is_refused() {
+    let place = Place::new();
+    let archive = docker_archive(&two_layers(), gzip, "a");
+    let packed = gzip(&archive);
+    // The last two blocks are the mark for the end, which tells nothing about the images.
+    let needed = archive.len() - 1024 - 512;
+    for cut in (0..needed).step_by(397) {
+        place.refuses("a cut archive", &archive[..cut]);
+    }
+    for cut in (0..packed.len()).step_by(97) {
+        place.refuses("a cut gzip", &packed[..cut]);
+    }
+    let layer = two_layers().remove(0);
+    for cut in (0..layer.len() - 1024).step_by(512) {
+        let before = place.listing();
+        let cut = import(&place.store, place.file(&layer[..cut]), &"a".parse().unwrap(), Owners::Record);
+        assert!(cut.is_err());
+        assert_eq!(place.listing(), before);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    // The canary and the host are outside the store: whatever is changed in a good archive, loading
+    // either works or leaves the store as it was, and never touches what is outside.
+    #[test]
+    fn a_mutated_archive_never_panics_and_never_reaches_outside(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        fix in any::<bool>(),
+    ) {
+        let place = Place::new();
+        let mut layer = Tar::default().symlink("l", "../../../../outside").file("l2", "x").dir("d/");
+        layer = layer.hard_link("h", "l2").pax(&[("path", b"d/p"), ("mtime", b"1.5")]).file("q", "abc");
+        let mut layer = layer.file(".wh.z", "").header(b"s", b'S', 0, |_| {}).end();
+        for (index, byte) in &changes {
+            let at = index.index(layer.len());
+            layer[at] = *byte;
+        }
+        if fix {
+            // Headers whose checksum is right let the mutation reach the code behind it.
+            for block in layer.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
+                block[148..156].copy_from_slice(b"        ");
+                let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+                block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+        }
+        let before = place.listing();
+        let outside = |list: &[String]| -> Vec<String> {
+            list.iter().filter(|line| !line.contains("/store")).cloned().collect()
+        };
+        match place.load(&docker_archive(&[layer], plain, "a")) {
+            Err(_) => prop_assert_eq!(place.listing(), before),
+            Ok(_) => prop_assert_eq!(outside(&place.listing()), outside(&before)),
+        }
+    }
+}
