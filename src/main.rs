@@ -9,7 +9,11 @@ use cuddy::sys::process::STAGE_ROLE;
 
 fn main() {
     let mut arguments = std::env::args_os();
-    let code = if arguments.by_ref().nth(1).is_some_and(|role| role == STAGE_ROLE) { stage::run() } else { command() };
+    let code = if arguments.by_ref().nth(1).is_some_and(|role| role == STAGE_ROLE) {
+        stage::run()
+    } else {
+        command()
+    };
     std::process::exit(code);
 }
 

@@ -5,7 +5,8 @@ use crate::cli::terminal;
 use crate::container::limits::{Limits, size_bytes};
 use crate::container::mounts::{parse_mount, parse_tmpfs, parse_volume};
 use crate::container::options::{
-    EnvEntry, Network, OptionError, Options, SeccompChoice, UserNamespace, parse_device, parse_host, parse_ulimit,
+    EnvEntry, Network, OptionError, Options, SeccompChoice, UserNamespace, parse_device, parse_host,
+    parse_ulimit,
 };
 use crate::engine::containers;
 use crate::engine::host::Host;
@@ -65,7 +66,12 @@ fn options(host: &Host, args: Run) -> Result<Options, Error> {
     options.hosts = args.add_host.iter().map(|h| parse_host(h)).collect::<Result<_, _>>()?;
     options.read_only = args.read_only;
     options.network = network(args.network);
-    options.limits = limits(args.memory.as_deref(), args.memory_swap.as_deref(), args.cpus.as_deref(), args.pids_limit.as_deref())?;
+    options.limits = limits(
+        args.memory.as_deref(),
+        args.memory_swap.as_deref(),
+        args.cpus.as_deref(),
+        args.pids_limit.as_deref(),
+    )?;
     options.ulimits = args.ulimit.iter().map(|u| parse_ulimit(u)).collect::<Result<_, _>>()?;
     options.cap_add = args.cap_add;
     options.cap_drop = args.cap_drop;

@@ -71,7 +71,10 @@ fn print(explanation: &Explanation, format: Format) -> Result<(), Error> {
     let access = |f: &sandboxes::FileAccess| {
         format!("{}  {}  ({})", if f.writable { "rw" } else { "ro" }, f.path.display(), f.why)
     };
-    section("files of the host, besides its system folders (read-only)", explanation.files.iter().map(access).collect());
+    section(
+        "files of the host, besides its system folders (read-only)",
+        explanation.files.iter().map(access).collect(),
+    );
     section("limits", explanation.limits.clone());
     section("walls", explanation.walls.clone());
     section("notes", explanation.notes.clone());

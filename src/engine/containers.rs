@@ -72,7 +72,8 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let seccomp = if options.privileged { SeccompChoice::Unconfined } else { options.seccomp };
     let mut labels: BTreeMap<String, String> = image.labels.into_iter().collect();
     labels.extend(options.labels);
-    let workdir = options.workdir.or(image.workdir).filter(|w| !w.is_empty()).unwrap_or_else(|| "/".to_owned());
+    let workdir =
+        options.workdir.or(image.workdir).filter(|w| !w.is_empty()).unwrap_or_else(|| "/".to_owned());
     if !workdir.starts_with('/') {
         return Err(OptionError::value("--workdir", workdir, "expected an absolute path").into());
     }
@@ -165,11 +166,15 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
     for path in &options.environment_files {
         let path = host.cwd.join(path);
         let bytes = fs::read_file(&path, ENV_FILE_BYTES_MAX)?;
-        let text = String::from_utf8(bytes)
-            .map_err(|e| FsError::new("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e)))?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            FsError::new("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e))
+        })?;
         let lines = text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
         for line in lines {
-            entries.push(EnvEntry::parse(line).map_err(|e| Error::from(e).context(format!("in `{}`", path.display())))?);
+            entries.push(
+                EnvEntry::parse(line)
+                    .map_err(|e| Error::from(e).context(format!("in `{}`", path.display())))?,
+            );
         }
     }
     entries.extend(options.environment.iter().cloned());
@@ -188,12 +193,18 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
 
 /// One id when that is enough, subordinate ranges when the image or the user needs more and they are
 /// there; what is missing then is told by the stage, which knows the user's number.
-fn map(host: &Host, choice: UserNamespace, image: &ImageDefaults, user: Option<&str>) -> Result<Option<IdMap>, Error> {
+fn map(
+    host: &Host,
+    choice: UserNamespace,
+    image: &ImageDefaults,
+    user: Option<&str>,
+) -> Result<Option<IdMap>, Error> {
     let outside = (host.uid, host.gid);
     match choice {
         UserNamespace::Host if host.uid == 0 => return Ok(None),
         UserNamespace::Host => {
-            let error = Error::new(ErrorKind::Denied, "`--userns host` is for root: another user owns nothing there");
+            let error =
+                Error::new(ErrorKind::Denied, "`--userns host` is for root: another user owns nothing there");
             return Err(error.hint("leave the flag out: the container gets a user namespace of its own"));
         }
         UserNamespace::KeepId => return Ok(Some(IdMap::single(outside, outside))),
@@ -219,7 +230,12 @@ fn mounts(
     let mut own = Vec::new();
     let covered = |target: &Path| requests.iter().any(|r| r.target == target);
     let declared = declared.iter().map(PathBuf::from).filter(|t| t.is_absolute() && !covered(t));
-    let declared = declared.map(|target| MountRequest { source: Source::Volume(None), target, read_only: false, propagation: None });
+    let declared = declared.map(|target| MountRequest {
+        source: Source::Volume(None),
+        target,
+        read_only: false,
+        propagation: None,
+    });
     for request in requests.iter().cloned().chain(declared) {
         let what = match request.source {
             Source::Tmpfs { options, exec } => PlannedSource::Tmpfs { options, exec },
@@ -231,7 +247,9 @@ fn mounts(
             }
             Source::Volume(name) => {
                 let path = volume(host, name.as_ref())?;
-                if name.is_none() && let Some(folder) = path.parent() {
+                if name.is_none()
+                    && let Some(folder) = path.parent()
+                {
                     own.push(folder.to_owned());
                 }
                 PlannedSource::Bind { path, optional: false }

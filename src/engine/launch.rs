@@ -156,7 +156,9 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     if let Err(error) = remove_place(place, warn) {
         warn(&format!("{error}; the next command tries again"));
     }
-    if finished.is_err() && let Some(path) = cidfile {
+    if finished.is_err()
+        && let Some(path) = cidfile
+    {
         let _gone = rustix::fs::unlink(path);
     }
     finished
@@ -251,7 +253,11 @@ fn finish(outcome: Outcome, oom_kills: u64, name: &str) -> Finished {
     let code = outcome.end.code();
     let killed = matches!(outcome.end, End::Signaled(9) | End::Exited(137));
     let error = (oom_kills > 0).then(|| {
-        let what = if killed { format!("`{name}` was killed") } else { "a process in the container was killed".to_owned() };
+        let what = if killed {
+            format!("`{name}` was killed")
+        } else {
+            "a process in the container was killed".to_owned()
+        };
         Error::new(ErrorKind::Limit, format!("{what}: the container used all the memory it may have"))
             .hint("give it more with `--memory`")
     });
@@ -275,7 +281,8 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
         RootChoice::Layers(lowers) => {
             let (upper, work) = (folder.join("upper"), folder.join("work"));
             for path in [&upper, &work] {
-                rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).map_err(|e| FsError::new("make the folder", path, e))?;
+                rustix::fs::mkdir(path, Mode::from_raw_mode(0o755))
+                    .map_err(|e| FsError::new("make the folder", path, e))?;
             }
             Root::Layers { lowers, upper, work }
         }
@@ -307,7 +314,8 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
     })?;
     let mut files = decided.files;
     files.extend(network_files(&hostname, &decided.hosts, decided.network)?);
-    let propagation = decided.mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
+    let propagation =
+        decided.mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
     Ok(Plan {
         id: place.id().as_str().to_owned(),
         scratch: folder.join("scratch"),
@@ -370,7 +378,8 @@ fn filter(host: &Host, choice: &SeccompChoice, capabilities: &[String]) -> Resul
         }
     };
     let arch = Arch::NATIVE.ok_or(seccomp::SeccompError::Arch)?;
-    let conditions = Conditions { capabilities: capabilities.iter().cloned().collect(), kernel: kernel_version(), arch };
+    let conditions =
+        Conditions { capabilities: capabilities.iter().cloned().collect(), kernel: kernel_version(), arch };
     let key = seccomp::cache_key(json, &conditions);
     let folder = host.data.join("filters");
     if let Ok(bytes) = fs::read_file(&folder.join(key.hex()), FILTER_BYTES_MAX)
@@ -450,9 +459,15 @@ fn give_up(
     }
     let what = told.join(", ");
     match decided.unenforced {
-        Unenforced::Warn => warn(&format!("this host cannot limit {what}; limitation discarded ({}; fix: {})", lack.reason, lack.fix)),
+        Unenforced::Warn => warn(&format!(
+            "this host cannot limit {what}; limitation discarded ({}; fix: {})",
+            lack.reason, lack.fix
+        )),
         Unenforced::Refuse { .. } => {
-            warn(&format!("no limit on {what} here ({}); `cuddy doctor` says how to change that", lack.reason));
+            warn(&format!(
+                "no limit on {what} here ({}); `cuddy doctor` says how to change that",
+                lack.reason
+            ));
         }
     }
     Ok(())

@@ -13,7 +13,9 @@ use serde::Serialize;
 use crate::container::delegation;
 use crate::container::idmap::IdMap;
 use crate::container::limits::{Limits, Resource};
-use crate::container::options::{EnvEntry, HOST_IMAGE, Network, OptionError, PATH_DEFAULT, SHM_BYTES_DEFAULT, SeccompChoice, Ulimit};
+use crate::container::options::{
+    EnvEntry, HOST_IMAGE, Network, OptionError, PATH_DEFAULT, SHM_BYTES_DEFAULT, SeccompChoice, Ulimit,
+};
 use crate::container::plan::{PlannedMount, PlannedSource};
 use crate::container::spec::Masks;
 use crate::engine::host::Host;
@@ -159,7 +161,9 @@ fn enforced(host: &Host, limits: &Limits) -> Vec<String> {
         };
         let by = match support.way(&[resource]) {
             Ok(way) => format!("by a cgroup {way}"),
-            Err(_) if resource == Resource::Pids && host.uid != 0 => "by RLIMIT_NPROC of its user namespace".to_owned(),
+            Err(_) if resource == Resource::Pids && host.uid != 0 => {
+                "by RLIMIT_NPROC of its user namespace".to_owned()
+            }
             Err(lack) => format!("NOT enforced here: {}", lack.reason),
         };
         format!("{}: {}, {by}", resource.noun(), what.unwrap_or_default())
@@ -208,10 +212,13 @@ fn absolute(host: &Host, flag: &'static str, path: &Path) -> Result<PathBuf, Err
     }
     let text = path.display().to_string();
     if clean == Path::new("/") || ["/proc", "/sys", "/dev"].iter().any(|p| clean.starts_with(p)) {
-        return Err(OptionError::value(flag, text, "the root and the kernel's own folders are never shown").into());
+        return Err(
+            OptionError::value(flag, text, "the root and the kernel's own folders are never shown").into()
+        );
     }
     if !clean.exists() {
-        let error = Error::new(ErrorKind::NotFound, format!("`{}` of `{flag}` does not exist", clean.display()));
+        let error =
+            Error::new(ErrorKind::NotFound, format!("`{}` of `{flag}` does not exist", clean.display()));
         return Err(error.hint(format!("make it first: `mkdir -p {}`", clean.display())));
     }
     Ok(clean)
@@ -228,11 +235,13 @@ fn decide(host: &Host, policy: Policy) -> Result<Decision, Error> {
     let mut visible = described.visible();
     visible.extend(files.iter().map(|f| f.path.clone()));
     let needs = needs(host, &policy, &visible)?;
-    let why_needed = needs.mounts.iter().map(|m| FileAccess { path: m.path.clone(), writable: false, why: m.why.clone() });
+    let why_needed =
+        needs.mounts.iter().map(|m| FileAccess { path: m.path.clone(), writable: false, why: m.why.clone() });
     // What was named comes later, so that it stands over what was found.
     files.splice(0..0, why_needed);
     let mut notes = needs.notes.clone();
-    notes.extend(policy.workspaces.iter().filter_map(|(path, _)| worktree_note(&host.cwd.join(path), &files)));
+    notes
+        .extend(policy.workspaces.iter().filter_map(|(path, _)| worktree_note(&host.cwd.join(path), &files)));
     let mut mounts = described.mounts;
     mounts.push(tmpfs("/tmp"));
     mounts.extend(files.iter().map(bind));
@@ -240,7 +249,8 @@ fn decide(host: &Host, policy: Policy) -> Result<Decision, Error> {
     arguments[0] = needs.program.display().to_string();
     let mut landlock = vec![PathBuf::from("/tmp"), PathBuf::from("/dev")];
     landlock.extend(files.iter().filter(|f| f.writable).map(|f| f.path.clone()));
-    let defaults = Limits { memory_bytes: Some(MEMORY_BYTES_DEFAULT), pids: Some(PIDS_DEFAULT), ..Limits::default() };
+    let defaults =
+        Limits { memory_bytes: Some(MEMORY_BYTES_DEFAULT), pids: Some(PIDS_DEFAULT), ..Limits::default() };
     let decided = Decided {
         image: policy.image.clone(),
         name: None,

@@ -559,7 +559,8 @@ pub fn bring_loopback_up() -> Result<(), ProcessError> {
     let action = "switch the loopback device on";
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| ProcessError::call(action, e))?;
-    let mut request = InterfaceFlags { name: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0", ..InterfaceFlags::default() };
+    let mut request =
+        InterfaceFlags { name: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0", ..InterfaceFlags::default() };
     request.flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
     // SAFETY: SIOCSIFFLAGS reads a `struct ifreq` of 40 bytes behind the pointer: `InterfaceFlags`
     // has that size and layout and lives until the call returns; the socket is open.
