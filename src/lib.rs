@@ -70,6 +70,8 @@ pub mod container {
     pub mod spec;
     /// ○ What the command tells the stage, and what the stage tells back.
     pub mod plan;
+    /// ● User namespaces of subordinate ids: write their maps, enter one.
+    pub mod idspace;
     /// ● The record of one container on disk.
     pub mod state;
     /// ● Where this host lets us make a cgroup, by which way, and what to change where it does not.
@@ -116,10 +118,10 @@ pub mod engine {
     pub mod shims;
     /// ● What a program outside the system folders needs to start.
     pub mod program;
-    /// ● Load, import, list.
-    pub mod images;
     /// ● Carry one decided container out: place, filter, cgroup, stage, end.
     pub mod launch;
+    /// ● Load, import, list; what an image says to `run`.
+    pub mod images;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.

@@ -38,7 +38,7 @@ fn carry_out(verb: Verb) -> i32 {
     };
     match verb {
         Verb::Run(args) => containers::run(&host, *args),
-        Verb::Load(args) => code(images::load(&host, args)),
+        Verb::Load(args) => code(images::load(&host, &args)),
         Verb::Import(args) => code(images::import(&host, &args)),
         Verb::Images(args) => code(images::list(&host, &args)),
         Verb::Mcp(args) => match args.verb {

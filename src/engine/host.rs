@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::container::idmap::{SubRange, subordinate_ranges};
+use crate::container::idmap::{IdMap, SubRange, subordinate_ranges};
 use crate::error::{ErrorKind, Fault};
 use crate::sys::fs::{self, FsError};
 
@@ -109,7 +109,7 @@ impl Host {
     }
 
     /// The caller's subordinate user and group ids; empty without `newuidmap`, unless root.
-    pub fn subordinate_ids(&self) -> (Vec<SubRange>, Vec<SubRange>) {
+    fn subordinate_ids(&self) -> (Vec<SubRange>, Vec<SubRange>) {
         let has_helpers = ["newuidmap", "newgidmap"].iter().all(|name| self.find_program(name).is_some());
         if self.uid != 0 && !has_helpers {
             return (Vec::new(), Vec::new());
@@ -119,6 +119,13 @@ impl Host {
             subordinate_ranges(&String::from_utf8_lossy(&text), &self.login, id)
         };
         (read("/etc/subuid", self.uid), read("/etc/subgid", self.uid))
+    }
+
+    /// The caller as 0 and its subordinate ids behind it; `None` when there are none.
+    pub fn subordinate_map(&self) -> Option<IdMap> {
+        let (uids, gids) = self.subordinate_ids();
+        let has_both = !uids.is_empty() && !gids.is_empty();
+        has_both.then(|| IdMap::with_subordinates((self.uid, self.gid), &uids, &gids))
     }
 
     /// A program of the caller's `PATH`.
