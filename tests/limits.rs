@@ -25,7 +25,8 @@ fn limited() -> PathBuf {
 
 /// Past libtest, which would keep it to itself.
 fn skipped(why: &str) {
-    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+    let line = format!("SKIPPED: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 fn host_can_limit() -> bool {
