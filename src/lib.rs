@@ -76,6 +76,8 @@ pub mod container {
     pub mod state;
     /// ● Where this host lets us make a cgroup, by which way, and what to change where it does not.
     pub mod delegation;
+    /// ● A scope of systemd around this process, by its own `busctl`.
+    pub mod scope;
     /// ● Delegated cgroup v2 folders: limits, usage, kill.
     pub mod cgroup;
     /// ● The tree a container sees: overlay or the host's system folders, and mounts by descriptor.
