@@ -52,6 +52,11 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["hyper", "rustls", "ureq", "reqwest"], &["image::registry", "api"], "HTTP stays at the edge"),
     (&["std::thread"], &["mcp", "api"], "a process that calls libcontainer has one thread"),
+    (
+        &["std::fs::read", "std::fs::read_to_string", "std::fs::write", "std::fs::copy"],
+        &["sys::fs"],
+        "they have no limit and their errors no path: `sys::fs::read_file` and `replace_file` have both",
+    ),
     (&["std::env"], &["main", "engine::host"], "components are told where they live, they do not ask"),
     (
         &["std::process::exit", "std::process::abort"],

@@ -77,12 +77,18 @@ fn an_outsider_away_from_home_is_refused() {
         "#[derive(clap::Parser)] struct A;",
         "use landlock;",
         "use tokio::x;",
+        "use std::fs; fn f() { fs::read_to_string() }",
     ] {
         assert!(!lines(strays, "src/container/options.rs", text).is_empty(), "{text}");
     }
-    for text in
-        ["struct S { landlock: u8 }", "fn f() { self.clap() }", "// std::env", "use std::process::Command;"]
-    {
+    for text in [
+        "struct S { landlock: u8 }",
+        "fn f() { self.clap() }",
+        "// std::env",
+        "use std::process::Command;",
+        "use crate::sys::fs; fn f() { fs::read() }",
+        "use std::fs::File;",
+    ] {
         assert_eq!(lines(strays, "src/container/options.rs", text), [0; 0], "{text}");
     }
     assert_eq!(lines(strays, "src/container/runtime.rs", "use libcontainer::x;"), [0; 0]);
