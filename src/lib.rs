@@ -72,8 +72,10 @@ pub mod engine {
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
     pub mod sandboxes;
-    /// ● What this host can do, what follows, and the line that fixes it.
+    /// ○ What a host can do, judged from facts: what follows, and the line that fixes it.
     pub mod doctor;
+    /// ● Reads and tries what this host can do.
+    pub mod facts;
 }
 
 // ── surfaces: know engine, ground and pure types only ───────────────────────────────────────────
