@@ -763,7 +763,8 @@ mod tests {
                      pasta and slirp4netns cannot give a container an interface
                      fix: sudo chmod 0666 /dev/net/tun
             ok       container        not inside one
-        "#]].assert_eq(&examine(&facts).text());
+        "#]]
+        .assert_eq(&examine(&facts).text());
     }
 
     #[test]
