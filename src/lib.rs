@@ -14,6 +14,8 @@ pub mod names;
 pub mod sys {
     /// ● Open beneath a root, write then rename, locks; every error names its path.
     pub mod fs;
+    /// ● Datagrams between two of our processes, with a descriptor on board.
+    pub mod channel;
     /// ● Start ourselves again, namespaces, pidfds, the last steps before exec.
     pub mod process;
 }
@@ -32,28 +34,44 @@ pub mod image {
 
 /// One OCI container; never fetches anything.
 pub mod container {
+    /// ○ Memory, swap, processors and processes: Docker's numbers into cgroup's.
+    pub mod limits;
+    /// ○ `-v`, `--mount` and `--tmpfs` into one kind of value.
+    pub mod mounts;
     /// ○ What was asked: command, mounts, environment, user, limits, walls.
     pub mod options;
     /// ○ subuid and subgid text into uid and gid mappings.
     pub mod idmap;
     /// ○ Who `USER` is: passwd and group text into ids.
     pub mod user;
+    /// ○ System call names and their numbers.
+    pub mod syscalls;
+    /// ○ Decisions by system call into a BPF program.
+    pub mod bpf;
     /// ○ Profile JSON into BPF programs.
     pub mod seccomp;
     /// ○ Options, image config and mappings into an OCI runtime spec.
     pub mod spec;
+    /// ○ What the command tells the stage, and what the stage tells back.
+    pub mod plan;
     /// ● The record of one container on disk.
     pub mod state;
+    /// ● Where this host lets us make a cgroup, by which way, and what to change where it does not.
+    pub mod delegation;
     /// ● Delegated cgroup v2 folders: limits, usage, kill.
     pub mod cgroup;
     /// ● The tree a container sees: overlay or the host's system folders, and mounts by descriptor.
     pub mod rootfs;
+    /// ● `--init`: the first process that hands signals on and buries the dead.
+    pub mod reaper;
     /// ● The last steps inside: masks, rlimits, ids, capabilities, Landlock, seccomp, exec.
     pub mod walls;
     /// ● The only caller of libcontainer.
     pub mod runtime;
     /// ● The stage: the process that makes the namespaces and holds the container.
     pub mod stage;
+    /// ● A terminal of ours and a terminal inside: bytes, size, raw mode.
+    pub mod console;
     /// ● Start, wait, signal, clean up: asked from outside.
     pub mod lifecycle;
 }
@@ -64,6 +82,8 @@ pub mod container {
 pub mod engine {
     /// ● The host: its folders, its user, what it lets us do.
     pub mod host;
+    /// ● `@host`: the host's own system folders as an image.
+    pub mod host_image;
     /// ● What a program outside the system folders needs to start.
     pub mod program;
     /// ● Load, import, list.

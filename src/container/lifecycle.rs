@@ -1,1 +1,370 @@
-//! Start, wait, signal, clean up: asked from outside.
+//! The command's side of one container in the foreground: start the stage, hand signals on, relay a
+//! terminal, learn how it ended.
+//!
+//! Standard input, output and error are given to the container as they are: not a byte passes here.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::thread::UnshareFlags;
+
+use crate::container::console::Relay;
+use crate::container::idmap::map_text;
+use crate::container::plan::{End, MESSAGE_BYTES_MAX, Plan, Report};
+use crate::error::{Error, ErrorKind, Fault};
+use crate::sys::channel;
+use crate::sys::process::{self, Child, ProcessError, StageStart};
+
+/// How long a container may take until its first process exists, in seconds. A host that is busy
+/// needs tens of milliseconds; libcontainer can hang for ever (design note 0002).
+const START_DEADLINE_S: u64 = 60;
+/// So many interrupts of a person end a container whose command ignores them, as Docker has it.
+const INTERRUPTS_MAX: u32 = 3;
+
+/// Why a container could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum LifecycleError {
+    /// It took too long.
+    #[error("the container was not started within {seconds} s")]
+    TooSlow {
+        /// The deadline.
+        seconds: u64,
+    },
+    /// The stage ended without a word.
+    #[error("the process that holds the container died")]
+    StageDied,
+    /// The stage said something else than it may.
+    #[error("the process that holds the container spoke out of turn")]
+    Confused,
+    /// The plan is larger than a message.
+    #[error(
+        "the container has too many mounts, variables or arguments: its plan has {bytes} bytes of {MESSAGE_BYTES_MAX}"
+    )]
+    PlanTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The id maps could not be written.
+    #[error("cannot give the container its user ids: `{program}` said: {said}")]
+    Maps {
+        /// `newuidmap` or `newgidmap`.
+        program: &'static str,
+        /// Its own words.
+        said: String,
+    },
+}
+
+impl Fault for LifecycleError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TooSlow { .. } => ErrorKind::Limit,
+            Self::StageDied => ErrorKind::Failed,
+            Self::Confused => ErrorKind::Bug,
+            Self::PlanTooLarge { .. } => ErrorKind::Limit,
+            Self::Maps { .. } => ErrorKind::Denied,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Maps { .. } => {
+                vec!["`cuddy doctor` says what is wrong with the subordinate ids of this host".to_owned()]
+            }
+            Self::StageDied => vec!["it may have been killed, for example for want of memory".to_owned()],
+            Self::PlanTooLarge { .. } => vec!["put variables into a file of the workspace".to_owned()],
+            Self::TooSlow { .. } | Self::Confused => Vec::new(),
+        }
+    }
+}
+
+/// Everything needed to start.
+pub struct Launch<'a> {
+    /// What the stage does.
+    pub plan: Plan,
+    /// What stands on 0, 1 and 2 of the command; `None` hands ours over.
+    pub stdio: [Option<OwnedFd>; 3],
+    /// Input of ours goes to the container's terminal.
+    pub interactive: bool,
+    /// The cgroup folder the stage starts in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// The command is killed this long after it was asked to end.
+    pub grace: Option<Duration>,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How the first process ended.
+    pub end: End,
+    /// The command was never executed: the exit code for that (126 or 127), and why.
+    pub not_executed: Option<(i32, Error)>,
+}
+
+/// A container that is being started or runs.
+pub struct Running {
+    stage: Child,
+    socket: OwnedFd,
+    signals: SignalFd,
+    init: Option<OwnedFd>,
+    relay: Option<Relay>,
+    interactive: bool,
+    grace: Option<Duration>,
+    kill_at: Option<Instant>,
+    interrupts: u32,
+    not_executed: Option<(i32, Error)>,
+}
+
+/// Starts the stage and gives it its plan.
+///
+/// # Errors
+/// What the kernel or `newuidmap` refuse; what fails later is [`Running::supervise`]'s.
+pub fn start(launch: Launch<'_>) -> Result<Running, Error> {
+    let signals = take_signals()?;
+    let (ours, theirs) = channel::pair()?;
+    let plan = serde_json::to_vec(&launch.plan).map_err(|e| Error::new(ErrorKind::Bug, e.to_string()))?;
+    if plan.len() > MESSAGE_BYTES_MAX {
+        return Err(LifecycleError::PlanTooLarge { bytes: plan.len() }.into());
+    }
+    let own_maps = launch.plan.map.as_ref().filter(|m| m.is_single());
+    let own_maps = own_maps.map(|m| (map_text(&m.uids), map_text(&m.gids)));
+    let mut unshare = UnshareFlags::NEWNS;
+    unshare.set(UnshareFlags::NEWUSER, launch.plan.map.is_some());
+    let needs_us = launch.plan.map.is_some() && own_maps.is_none();
+    let stage = process::start_stage(
+        process::one_thread()?,
+        StageStart {
+            socket: theirs,
+            stdio: launch.stdio,
+            cgroup: launch.cgroup,
+            unshare,
+            own_maps: own_maps.as_ref().map(|(u, g)| (u.as_str(), g.as_str())),
+            wait_for_go: needs_us,
+        },
+    )?;
+    let mut running = Running {
+        stage,
+        socket: ours,
+        signals,
+        init: None,
+        relay: None,
+        interactive: launch.interactive,
+        grace: launch.grace,
+        kill_at: None,
+        interrupts: 0,
+        not_executed: None,
+    };
+    if needs_us {
+        running.let_go(&launch.plan)?;
+    }
+    // A stage that failed already has said why: that is read by `supervise`.
+    let _sent = channel::send(running.socket.as_fd(), &plan, None);
+    Ok(running)
+}
+
+/// From here on the signals that a person or a parent sends are read, not suffered.
+fn take_signals() -> Result<SignalFd, Error> {
+    let wrong = |e: nix::errno::Errno| ProcessError::call("take over the signals", e);
+    let mut set = SigSet::empty();
+    for signal in [
+        NixSignal::SIGHUP,
+        NixSignal::SIGINT,
+        NixSignal::SIGQUIT,
+        NixSignal::SIGTERM,
+        NixSignal::SIGUSR1,
+        NixSignal::SIGUSR2,
+        NixSignal::SIGALRM,
+        NixSignal::SIGWINCH,
+    ] {
+        set.add(signal);
+    }
+    set.thread_block().map_err(wrong)?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(wrong)?)
+}
+
+impl Running {
+    /// The stage's number, while it lives.
+    pub fn stage_pid(&self) -> i32 {
+        self.stage.pid.as_raw_nonzero().get()
+    }
+
+    /// Writes the id maps that the stage waits for.
+    fn let_go(&mut self, plan: &Plan) -> Result<(), Error> {
+        match self.receive()? {
+            Some((Report::Unshared(()), _)) => {}
+            Some((Report::Failed(error), _)) => return Err(error),
+            Some(_) => return Err(LifecycleError::Confused.into()),
+            None => return Err(LifecycleError::StageDied.into()),
+        }
+        let pid = self.stage_pid();
+        if let Some(map) = &plan.map {
+            write_map("newuidmap", "uid_map", pid, &map_text(&map.uids))?;
+            write_map("newgidmap", "gid_map", pid, &map_text(&map.gids))?;
+        }
+        let _sent = channel::send(self.socket.as_fd(), b"g", None);
+        Ok(())
+    }
+
+    fn receive(&self) -> Result<Option<(Report, Option<OwnedFd>)>, Error> {
+        let Some((bytes, fd)) = channel::receive(self.socket.as_fd(), MESSAGE_BYTES_MAX)? else {
+            return Ok(None);
+        };
+        let report = serde_json::from_slice(&bytes).map_err(|_| LifecycleError::Confused)?;
+        Ok(Some((report, fd)))
+    }
+
+    /// Stays with the container until it has ended. `created` learns the first process's number.
+    ///
+    /// # Errors
+    /// What failed before the command was executed, or a stage that died.
+    pub fn supervise(mut self, mut created: impl FnMut(i32) -> Result<(), Error>) -> Result<Outcome, Error> {
+        let deadline = Instant::now() + Duration::from_secs(START_DEADLINE_S);
+        let outcome = loop {
+            let ready = self.wait(deadline)?;
+            if ready.signals {
+                self.hand_signals_on();
+            }
+            if let Some(relay) = &mut self.relay {
+                relay.relay(&ready.relay);
+            }
+            if ready.socket {
+                match self.hear(&mut created) {
+                    Ok(None) => {}
+                    Ok(Some(end)) => break Ok(end),
+                    Err(error) => break Err(error),
+                }
+            }
+            if self.init.is_none() && Instant::now() >= deadline {
+                break Err(LifecycleError::TooSlow { seconds: START_DEADLINE_S }.into());
+            }
+            if self.kill_at.is_some_and(|at| Instant::now() >= at) {
+                self.kill_at = None;
+                self.send(Signal::KILL);
+            }
+        };
+        if let Some(relay) = &mut self.relay {
+            relay.drain();
+        }
+        if outcome.is_err() {
+            self.send(Signal::KILL);
+            let _ended = self.stage.kill();
+        }
+        self.stage.reap();
+        let not_executed = self.not_executed.take();
+        outcome.map(|end| Outcome { end, not_executed })
+    }
+
+    /// One message of the stage; the end when it was the last.
+    fn hear(&mut self, created: &mut impl FnMut(i32) -> Result<(), Error>) -> Result<Option<End>, Error> {
+        match self.receive()? {
+            Some((Report::Terminal(()), Some(fd))) => self.relay = Some(Relay::start(fd, self.interactive)?),
+            Some((Report::Created(pid), _)) => {
+                let number = Pid::from_raw(pid).ok_or(LifecycleError::Confused)?;
+                self.init = rustix::process::pidfd_open(number, PidfdFlags::empty()).ok();
+                created(pid)?;
+            }
+            Some((Report::NotExecuted { code, error }, _)) => self.not_executed = Some((code, error)),
+            Some((Report::Ended(end), _)) => return Ok(Some(end)),
+            Some((Report::Failed(error), _)) => return Err(error),
+            Some((Report::Unshared(()) | Report::Terminal(()), _)) => {
+                return Err(LifecycleError::Confused.into());
+            }
+            None => return Err(LifecycleError::StageDied.into()),
+        }
+        Ok(None)
+    }
+
+    fn wait(&self, deadline: Instant) -> Result<Ready, Error> {
+        let next = [self.init.is_none().then_some(deadline), self.kill_at].into_iter().flatten().min();
+        let timeout = next.map(|at| {
+            let left = at.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        let mut watched = vec![
+            PollFd::new(&self.socket, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+        ];
+        watched.extend(self.relay.iter().flat_map(Relay::watched));
+        match rustix::event::poll(&mut watched, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
+        }
+        let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
+        Ok(Ready { socket: ready[0], signals: ready[1], relay: ready[2..].to_vec() })
+    }
+
+    fn hand_signals_on(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            let Some(signal) = Signal::from_named_raw(number) else { continue };
+            if signal == Signal::WINCH {
+                if let Some(relay) = &self.relay {
+                    relay.resize();
+                }
+                continue;
+            }
+            if signal == Signal::INT || signal == Signal::TERM {
+                self.interrupts += 1;
+                if let Some(grace) = self.grace {
+                    self.kill_at.get_or_insert(Instant::now() + grace);
+                }
+            }
+            // Before there is a command nobody can refuse to end.
+            let ends = matches!(signal, Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT);
+            if (self.init.is_none() && ends) || self.interrupts >= INTERRUPTS_MAX {
+                self.send(Signal::KILL);
+                if self.init.is_none() {
+                    let _ended = self.stage.kill();
+                }
+            } else {
+                self.send(signal);
+            }
+        }
+    }
+
+    fn send(&self, signal: Signal) {
+        if let Some(init) = &self.init {
+            // It may have ended in this moment; the stage says so.
+            let _sent = rustix::process::pidfd_send_signal(init, signal);
+        }
+    }
+}
+
+struct Ready {
+    socket: bool,
+    signals: bool,
+    relay: Vec<bool>,
+}
+
+impl Drop for Running {
+    /// A start that was given up leaves no process behind.
+    fn drop(&mut self) {
+        let _ended = self.stage.kill();
+    }
+}
+
+/// Writes one id map of the stage: by ourselves as root, through the set-user-id helper otherwise.
+fn write_map(program: &'static str, file: &str, pid: i32, text: &str) -> Result<(), Error> {
+    if rustix::process::geteuid().is_root() {
+        let path = format!("/proc/{pid}/{file}");
+        return std::fs::write(&path, text)
+            .map_err(|e| LifecycleError::Maps { program: "/proc", said: format!("{path}: {e}") }.into());
+    }
+    let output = std::process::Command::new(program)
+        .arg(pid.to_string())
+        .args(text.split_whitespace())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|e| LifecycleError::Maps { program, said: e.to_string() })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().chars().take(400).collect();
+    Err(LifecycleError::Maps { program, said }.into())
+}

@@ -1,1 +1,334 @@
-//! The tree a container sees: overlay or the host's system folders, and mounts by descriptor.
+//! The tree a container sees: overlay or an empty tree with the host's system folders, and mounts on it.
+//!
+//! Everything is found and mounted by descriptor beneath the root, so no link of an image leads
+//! anywhere else (CVE-2021-30465, CVE-2024-45310). It runs in the stage, in its own mount namespace.
+//! `/dev`, `/proc` and what stands below them are libcontainer's.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
+
+use crate::container::mounts::Propagation;
+use crate::container::plan::{Plan, PlannedMount, PlannedSource, Root};
+use crate::error::{ErrorKind, Fault};
+use crate::sys::fs::{self, FsError};
+use crate::sys::process::{self, ProcessError};
+
+/// Why the tree could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum RootfsError {
+    /// A file operation failed.
+    #[error("cannot prepare the container's root filesystem")]
+    Fs(#[from] FsError),
+    /// A mount failed.
+    #[error("cannot mount {what} on `{target}`")]
+    Mount {
+        /// What.
+        what: String,
+        /// Where inside.
+        target: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The attributes of a mount could not be set.
+    #[error("cannot protect the mount on `{target}`")]
+    Attributes {
+        /// Where inside.
+        target: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: ProcessError,
+    },
+    /// A bind's source is not there.
+    #[error("`{path}` of the host cannot be mounted")]
+    Source {
+        /// On the host.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The image has something else where the kernel's file systems are mounted.
+    #[error("`{path}` in the image is not a folder, but {what}")]
+    NotAFolder {
+        /// Where inside.
+        path: &'static str,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The working folder lies where the kernel's own files are.
+    #[error("the working folder `{path}` lies in the kernel's own file system")]
+    Workdir {
+        /// What was asked.
+        path: PathBuf,
+    },
+}
+
+impl Fault for RootfsError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Fs(e) => e.kind(),
+            Self::Mount { source, .. } | Self::Source { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => ErrorKind::NotFound,
+                io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                _ => ErrorKind::Failed,
+            },
+            Self::Attributes { .. } => ErrorKind::Denied,
+            Self::NotAFolder { .. } => ErrorKind::Corrupt,
+            Self::Workdir { .. } => ErrorKind::Usage,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Source { path, .. } => vec![format!("make it first: `mkdir -p {}`", path.display())],
+            Self::NotAFolder { .. } => {
+                vec![
+                    "an image like this would lead mounts elsewhere: build it with a plain folder there"
+                        .to_owned(),
+                ]
+            }
+            Self::Workdir { .. } => vec!["choose another one: `--workdir /`".to_owned()],
+            Self::Mount { what, .. } if what == "overlay" => {
+                vec!["`cuddy doctor` says whether this host allows rootless overlay mounts".to_owned()]
+            }
+            Self::Fs(_) | Self::Mount { .. } | Self::Attributes { .. } => Vec::new(),
+        }
+    }
+}
+
+/// Puts the root filesystem of `plan` together at `plan.rootfs` and gives its descriptor.
+///
+/// # Errors
+/// [`RootfsError`] names the mount or the file.
+pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
+    let root = mount_root(plan)?;
+    for path in ["/proc", "/dev", "/sys"] {
+        require_folder(root.as_fd(), path)?;
+    }
+    for mount in &plan.mounts {
+        add_mount(root.as_fd(), mount)?;
+    }
+    for (target, text) in &plan.files {
+        add_file(root.as_fd(), &plan.scratch, target, text)?;
+    }
+    Ok(root)
+}
+
+/// Makes the working folder when the image has none, as Docker does.
+///
+/// # Errors
+/// [`RootfsError::Workdir`] below `/proc`, or what stands in the way (CVE-2024-21626).
+pub fn make_workdir(root: BorrowedFd<'_>, path: &Path) -> Result<(), RootfsError> {
+    if path.starts_with("/proc") || path.starts_with("/sys") {
+        return Err(RootfsError::Workdir { path: path.to_owned() });
+    }
+    if path.starts_with("/dev") {
+        return Ok(());
+    }
+    fs::make_dirs_in_root(root, path, Mode::from_raw_mode(0o755))?;
+    Ok(())
+}
+
+fn mount_root(plan: &Plan) -> Result<OwnedFd, RootfsError> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |e: rustix::io::Errno| RootfsError::Mount { what, target: "/".into(), source: e.into() }
+    };
+    match &plan.root {
+        Root::Empty { links, folders } => {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            rustix::mount::mount("tmpfs", &plan.rootfs, "tmpfs", flags, Some(c"mode=0755"))
+                .map_err(failed("tmpfs"))?;
+            let root = fs::open_dir(&plan.rootfs)?;
+            for (path, mode) in folders {
+                let folder = fs::make_dirs_in_root(root.as_fd(), path, Mode::from_raw_mode(0o755))?;
+                if *mode != 0o755 {
+                    let by_number = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+                    rustix::fs::chmod(&by_number, Mode::from_raw_mode(*mode))
+                        .map_err(|e| FsError::new("set the mode of", path, e))?;
+                }
+            }
+            for (link, target) in links {
+                add_link(root.as_fd(), link, target)?;
+            }
+            Ok(root)
+        }
+        Root::Layers { lowers, upper, work } => {
+            let held: Vec<OwnedFd> = lowers.iter().map(|l| fs::open_dir(l)).collect::<Result<_, _>>()?;
+            let (upper, work) = (fs::open_dir(upper)?, fs::open_dir(work)?);
+            let by_number = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+            // Short names keep any number of layers inside the one page that mount(2) takes.
+            let lower = held.iter().rev().map(by_number).collect::<Vec<_>>().join(":");
+            let options = format!(
+                "lowerdir={lower},upperdir={},workdir={},userxattr",
+                by_number(&upper),
+                by_number(&work)
+            );
+            let options = std::ffi::CString::new(options).unwrap_or_default();
+            let flags = MountFlags::NODEV;
+            rustix::mount::mount("overlay", &plan.rootfs, "overlay", flags, Some(options.as_c_str()))
+                .map_err(failed("overlay"))?;
+            Ok(fs::open_dir(&plan.rootfs)?)
+        }
+    }
+}
+
+/// A link where `/dev` or `/proc` belongs would lead the kernel's mounts, or files made in them,
+/// out of the tree (CVE-2023-27561, CVE-2025-54867, CVE-2026-41579).
+fn require_folder(root: BorrowedFd<'_>, path: &'static str) -> Result<(), RootfsError> {
+    let name = &path[1..];
+    match rustix::fs::statat(root, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(rustix::io::Errno::NOENT) => {
+            let made = rustix::fs::mkdirat(root, name, Mode::from_raw_mode(0o755));
+            made.map_err(|e| FsError::new("make the folder", path, e).into())
+        }
+        Err(e) => Err(FsError::new("look at", path, e).into()),
+        Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Ok(()),
+            FileType::Symlink => Err(RootfsError::NotAFolder { path, what: "a symbolic link" }),
+            _ => Err(RootfsError::NotAFolder { path, what: "a file" }),
+        },
+    }
+}
+
+fn add_link(root: BorrowedFd<'_>, link: &Path, target: &Path) -> Result<(), RootfsError> {
+    let (Some(parent), Some(name)) = (link.parent(), link.file_name()) else {
+        return Ok(());
+    };
+    let parent = fs::make_dirs_in_root(root, parent, Mode::from_raw_mode(0o755))?;
+    match rustix::fs::symlinkat(target, &parent, name) {
+        // What is there already is a mount that holds the link itself.
+        Ok(()) | Err(rustix::io::Errno::EXIST | rustix::io::Errno::ROFS) => Ok(()),
+        Err(e) => Err(FsError::new("make the link", link, e).into()),
+    }
+}
+
+fn add_mount(root: BorrowedFd<'_>, mount: &PlannedMount) -> Result<(), RootfsError> {
+    let failed = |what: &str| {
+        let (what, target) = (what.to_owned(), mount.target.clone());
+        move |e: rustix::io::Errno| RootfsError::Mount { what, target, source: e.into() }
+    };
+    match &mount.what {
+        PlannedSource::Tmpfs { options, exec } => {
+            let target = fs::make_dirs_in_root(root, &mount.target, Mode::from_raw_mode(0o755))?;
+            let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+            flags.set(MountFlags::NOEXEC, !exec);
+            flags.set(MountFlags::RDONLY, mount.read_only);
+            let options = std::ffi::CString::new(options.as_str()).unwrap_or_default();
+            let by_number = format!("/proc/self/fd/{}", target.as_raw_fd());
+            rustix::mount::mount("tmpfs", by_number, "tmpfs", flags, Some(options.as_c_str()))
+                .map_err(failed("tmpfs"))
+        }
+        PlannedSource::Bind { path, optional } => {
+            let tree = match clone_tree(path) {
+                Err(RootfsError::Source { source, .. })
+                    if *optional && source.kind() == io::ErrorKind::NotFound =>
+                {
+                    return Ok(());
+                }
+                other => other?,
+            };
+            // Devices and set-user-id programs of the host are never of use inside.
+            let mut attributes = process::MOUNT_ATTR_NODEV | process::MOUNT_ATTR_NOSUID;
+            if mount.read_only {
+                attributes |= process::MOUNT_ATTR_RDONLY;
+            }
+            process::set_mount_attributes(tree.as_fd(), attributes, 0, None, true)
+                .map_err(|source| RootfsError::Attributes { target: mount.target.clone(), source })?;
+            let target = mount_point(root, &mount.target, is_folder(tree.as_fd(), path)?)?;
+            attach(tree.as_fd(), target.as_fd()).map_err(failed(&format!("`{}`", path.display())))?;
+            set_propagation(tree.as_fd(), mount)
+        }
+    }
+}
+
+fn is_folder(fd: BorrowedFd<'_>, path: &Path) -> Result<bool, FsError> {
+    let stat = rustix::fs::fstat(fd).map_err(|e| FsError::new("look at", path, e))?;
+    Ok(FileType::from_raw_mode(stat.st_mode).is_dir())
+}
+
+/// A private copy of the mounts at `path`, attached nowhere.
+fn clone_tree(path: &Path) -> Result<OwnedFd, RootfsError> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    rustix::mount::open_tree(rustix::fs::CWD, path, flags)
+        .map_err(|e| RootfsError::Source { path: path.to_owned(), source: e.into() })
+}
+
+/// Attaches a detached mount over what `target` refers to.
+///
+/// # Errors
+/// What the kernel says.
+pub fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", target, "", flags)
+}
+
+fn set_propagation(tree: BorrowedFd<'_>, mount: &PlannedMount) -> Result<(), RootfsError> {
+    let Some(propagation) = mount.propagation else { return Ok(()) };
+    let by_number = format!("/proc/self/fd/{}", tree.as_raw_fd());
+    rustix::mount::mount_change(by_number, propagation_flags(propagation)).map_err(|e| RootfsError::Mount {
+        what: "a propagation".to_owned(),
+        target: mount.target.clone(),
+        source: e.into(),
+    })
+}
+
+/// The kernel's flags of a propagation.
+pub fn propagation_flags(propagation: Propagation) -> MountPropagationFlags {
+    match propagation {
+        Propagation::Private => MountPropagationFlags::PRIVATE,
+        Propagation::Rprivate => MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
+        Propagation::Rslave => MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+        Propagation::Shared => MountPropagationFlags::SHARED,
+        Propagation::Rshared => MountPropagationFlags::SHARED | MountPropagationFlags::REC,
+    }
+}
+
+/// Opens the place inside where a mount goes, making a folder or an empty file when it is missing.
+fn mount_point(root: BorrowedFd<'_>, path: &Path, folder: bool) -> Result<OwnedFd, FsError> {
+    if folder {
+        return fs::make_dirs_in_root(root, path, Mode::from_raw_mode(0o755));
+    }
+    match fs::open_in_root(root, path, OFlags::PATH, Mode::empty()) {
+        Err(e) if e.source.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let name: &OsStr = path.file_name().unwrap_or_default();
+    let parent = fs::make_dirs_in_root(root, parent, Mode::from_raw_mode(0o755))?;
+    // What stands there and could not be opened is a link that leads nowhere: ours to replace.
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let make = || rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644));
+    let made = match make() {
+        Err(rustix::io::Errno::EXIST) => {
+            rustix::fs::unlinkat(&parent, name, AtFlags::empty()).and_then(|()| make())
+        }
+        other => other,
+    };
+    made.map_err(|e| FsError::new("make the mount point", path, e))?;
+    fs::open_in_root(root, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+}
+
+/// Puts a file of ours over `target`: the image's own is neither followed nor changed (CVE-2025-24965).
+fn add_file(root: BorrowedFd<'_>, scratch: &Path, target: &Path, text: &str) -> Result<(), RootfsError> {
+    let name: String = target.to_string_lossy().replace('/', "_");
+    let own = scratch.join(name);
+    std::fs::write(&own, text).map_err(|e| FsError::new("write", &own, e))?;
+    rustix::fs::chmod(&own, Mode::from_raw_mode(0o644))
+        .map_err(|e| FsError::new("set the mode of", &own, e))?;
+    let tree = clone_tree(&own)?;
+    let place = mount_point(root, target, false)?;
+    attach(tree.as_fd(), place.as_fd()).map_err(|e| RootfsError::Mount {
+        what: "a file of ours".to_owned(),
+        target: target.to_owned(),
+        source: e.into(),
+    })
+}

@@ -1,1 +1,218 @@
-//! The stage: the process that makes the namespaces and holds the container.
+//! The stage: the single-threaded process that puts a container together and holds it.
+//!
+//! It was started into its own user and mount namespaces (`sys::process::start_stage`). It reads one
+//! plan, lets libcontainer make the container, then waits: for the first process to end, or for the
+//! command to go away, which ends the container. Nothing of it outlives it but the container's own
+//! processes, and they die with their first one.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use oci_spec::runtime::Process;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::Mode;
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+
+use crate::container::plan::{End, MESSAGE_BYTES_MAX, Plan, Report};
+use crate::container::rootfs;
+use crate::container::runtime;
+use crate::container::user;
+use crate::error::{Error, ErrorKind, Fault};
+use crate::sys::channel;
+use crate::sys::fs::{self, FsError};
+use crate::sys::process::{self, OneThread, ProcessError};
+
+/// Largest `/etc/passwd` or `/etc/group` of an image that is read, in bytes (CVE-2024-9676).
+const PASSWD_BYTES_MAX: u64 = 4 << 20;
+
+/// Why the stage could not put the container together.
+#[derive(Debug, thiserror::Error)]
+enum StageError {
+    #[error("cannot set up the container's mount namespace")]
+    Mount {
+        #[source]
+        source: io::Error,
+    },
+    #[error("the plan of the container cannot be read")]
+    Plan(#[source] serde_json::Error),
+}
+
+impl Fault for StageError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Mount { .. } => ErrorKind::Denied,
+            Self::Plan(_) => ErrorKind::Bug,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Mount { .. } => {
+                vec!["`cuddy doctor` says whether this host allows mounts in user namespaces".to_owned()]
+            }
+            Self::Plan(_) => Vec::new(),
+        }
+    }
+}
+
+/// The stage's whole life; gives its exit code.
+pub fn run() -> i32 {
+    let Ok(socket) = process::inherited(process::STAGE_SOCKET) else { return 125 };
+    let socket = Rc::new(socket);
+    let report = match hold(&socket) {
+        Ok(None) => return 0,
+        Ok(Some(end)) => Report::Ended(end),
+        Err(error) => Report::Failed(error),
+    };
+    let _heard = tell(&socket, &report);
+    0
+}
+
+fn tell(socket: &OwnedFd, report: &Report) -> Result<(), ProcessError> {
+    channel::send(socket.as_fd(), &serde_json::to_vec(report).unwrap_or_default(), None)
+}
+
+/// `None` when the command went away and the container was ended for it.
+fn hold(socket: &Rc<OwnedFd>) -> Result<Option<End>, Error> {
+    let proof = process::one_thread()?;
+    let Some((bytes, _)) = channel::receive(socket.as_fd(), MESSAGE_BYTES_MAX)? else { return Ok(None) };
+    let plan: Plan = serde_json::from_slice(&bytes).map_err(StageError::Plan)?;
+    let pid = make(proof, plan, socket)?;
+    wait(pid, socket)
+}
+
+fn make(proof: OneThread, mut plan: Plan, socket: &Rc<OwnedFd>) -> Result<Pid, Error> {
+    // What a signal key sends goes to the command, which hands it on.
+    let _own_session = rustix::process::setsid();
+    prepare_mounts(&plan)?;
+    let root = rootfs::assemble(&plan)?;
+    settle_user(&mut plan, root.as_fd())?;
+    let cwd = plan.spec.process().as_ref().map(|p| p.cwd().clone()).unwrap_or_default();
+    rootfs::make_workdir(root.as_fd(), &cwd)?;
+    drop(root);
+    let mut created =
+        runtime::create(proof, &plan.id, &plan.scratch, plan.spec, plan.walls, Rc::clone(socket))?;
+    let pid = Pid::from_raw(created.pid).ok_or(runtime::RuntimeError::NoProcess)?;
+    tell(socket, &Report::Created(created.pid))?;
+    created.start()?;
+    Ok(pid)
+}
+
+/// Mounts of the host still reach us, ours never reach it; libcontainer's own files live in memory
+/// and go with us; and it finds a cgroup2 where it looks for one.
+fn prepare_mounts(plan: &Plan) -> Result<(), StageError> {
+    let wrong = |e: rustix::io::Errno| StageError::Mount { source: e.into() };
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(wrong)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("tmpfs", &plan.scratch, "tmpfs", flags, Some(c"mode=0700,size=8m"))
+        .map_err(wrong)?;
+    show_cgroup2()
+}
+
+/// libcontainer 0.7 tolerates a cgroup it may not write only on a host that looks like pure cgroup v2
+/// (design note 0002): on a hybrid one its v2 tree is bound over the mixed folder, and where there is
+/// none a fresh one is mounted. Limits are not its business: the process sits in its cgroup already.
+fn show_cgroup2() -> Result<(), StageError> {
+    const CGROUP2_MAGIC: i64 = 0x6367_7270;
+    let wrong = |e: rustix::io::Errno| StageError::Mount { source: e.into() };
+    let is_cgroup2 = |path: &str| rustix::fs::statfs(path).is_ok_and(|s| s.f_type == CGROUP2_MAGIC);
+    let here = "/sys/fs/cgroup";
+    if is_cgroup2(here) {
+        return Ok(());
+    }
+    if is_cgroup2("/sys/fs/cgroup/unified") {
+        return rustix::mount::mount_bind_recursive("/sys/fs/cgroup/unified", here).map_err(wrong);
+    }
+    process::unshare(rustix::thread::UnshareFlags::NEWCGROUP)
+        .map_err(|e| StageError::Mount { source: io::Error::other(e) })?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    rustix::mount::mount("cgroup2", here, "cgroup2", flags, None::<&std::ffi::CStr>).map_err(wrong)
+}
+
+/// Looks the user up in the image and writes the answer into the spec.
+fn settle_user(plan: &mut Plan, root: std::os::fd::BorrowedFd<'_>) -> Result<(), Error> {
+    let Some(request) = &plan.user else { return Ok(()) };
+    let read = |path: &str| -> Result<Vec<u8>, FsError> {
+        match fs::read_file_in_root(root, Path::new(path), PASSWD_BYTES_MAX) {
+            Err(e) if e.source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other,
+        }
+    };
+    let found = user::resolve(request, &read("etc/passwd")?, &read("etc/group")?, &plan.groups)?;
+    if let Some(map) = &plan.map {
+        map.require(found.uid, found.gid, &plan.login)?;
+    }
+    let mapped = |gid: &u32| plan.map.as_ref().is_none_or(|m| m.require(m.uids[0].inside, *gid, "").is_ok());
+    let groups: Vec<u32> = found.groups.into_iter().filter(mapped).collect();
+    let Some(process) = plan.spec.process_mut() else { return Ok(()) };
+    let user = process.user_mut();
+    user.set_uid(found.uid);
+    user.set_gid(found.gid);
+    // A map of one id has setgroups denied by the kernel: there the one group is all there is.
+    let single = plan.map.as_ref().is_some_and(crate::container::idmap::IdMap::is_single);
+    user.set_additional_gids((!single && !groups.is_empty()).then_some(groups));
+    set_home(process, &found.home);
+    Ok(())
+}
+
+fn set_home(process: &mut Process, home: &str) {
+    let mut environment = process.env().clone().unwrap_or_default();
+    if !environment.iter().any(|e| e.starts_with("HOME=")) {
+        environment.push(format!("HOME={home}"));
+        process.set_env(Some(environment));
+    }
+}
+
+/// Waits for the first process; the command going away ends it.
+fn wait(pid: Pid, socket: &OwnedFd) -> Result<Option<End>, Error> {
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        .map_err(|e| ProcessError::call("hold the container's first process", e))?;
+    loop {
+        let mut watched = [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
+        match rustix::event::poll(&mut watched, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
+        }
+        let (ended, gone) = (!watched[0].revents().is_empty(), !watched[1].revents().is_empty());
+        if gone {
+            let _killed = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+        }
+        if ended || gone {
+            let end = reap(pid)?;
+            return Ok((!gone || ended).then_some(end));
+        }
+    }
+}
+
+fn reap(pid: Pid) -> Result<End, Error> {
+    loop {
+        match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
+            Ok(None) => {}
+            Ok(Some((_, status))) => {
+                return Ok(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => End::Exited(code),
+                    (None, signal) => End::Signaled(signal.unwrap_or(9)),
+                });
+            }
+        }
+    }
+}
+
+/// Makes the folder of a container's files ready for the stage: `scratch` and `rootfs`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn make_folders(dir: &Path) -> Result<(), FsError> {
+    for name in ["scratch", "rootfs"] {
+        let path = dir.join(name);
+        rustix::fs::mkdir(&path, Mode::from_raw_mode(0o700))
+            .map_err(|e| FsError::new("make the folder", &path, e))?;
+    }
+    Ok(())
+}

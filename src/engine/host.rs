@@ -1,1 +1,135 @@
-//! The host: its folders, its user, what it lets us do.
+//! The host: who calls, where cuddy keeps its files, what the environment says.
+//!
+//! With `main` the only place that reads the environment; components are told where they live.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::container::idmap::{SubRange, subordinate_ranges};
+use crate::error::{ErrorKind, Fault};
+use crate::sys::fs::{self, FsError};
+
+/// Largest `/etc/passwd`, `/etc/subuid` and their like that is read, in bytes.
+const TABLE_BYTES_MAX: u64 = 16 << 20;
+
+/// Why cuddy cannot work for this caller.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// There is no folder to keep files in.
+    #[error(
+        "neither XDG_DATA_HOME nor HOME names an absolute folder, so there is no place for cuddy's files"
+    )]
+    NoHome,
+    /// The current folder is gone.
+    #[error("the current folder cannot be found")]
+    NoCwd(#[source] std::io::Error),
+    /// The folder could not be made.
+    #[error("cannot open cuddy's own folder")]
+    Data(#[from] FsError),
+}
+
+impl Fault for HostError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoHome => ErrorKind::Usage,
+            Self::NoCwd(_) => ErrorKind::NotFound,
+            Self::Data(e) => e.kind(),
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoHome => vec!["say where: `XDG_DATA_HOME=/path cuddy …`".to_owned()],
+            Self::NoCwd(_) => vec!["`cd` to a folder that exists".to_owned()],
+            Self::Data(_) => Vec::new(),
+        }
+    }
+}
+
+/// The caller and its folders.
+#[derive(Debug)]
+pub struct Host {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Login name by `/etc/passwd`, the number when it has none.
+    pub login: String,
+    /// Home folder by the environment.
+    pub home: Option<PathBuf>,
+    /// Current folder.
+    pub cwd: PathBuf,
+    /// Where images, containers and volumes are.
+    pub data: PathBuf,
+    /// `XDG_RUNTIME_DIR`, when it is set.
+    pub runtime: Option<PathBuf>,
+    /// Folders of `PATH`.
+    pub path: Vec<PathBuf>,
+    /// The whole environment, for what a flag copies by name.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Host {
+    /// Reads the environment, once, at the start of the command.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub fn from_environment() -> Result<Self, HostError> {
+        let environment: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let folder = |name: &str| environment.get(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        let home = folder("HOME");
+        let data = match (folder("XDG_DATA_HOME"), &home) {
+            (Some(data), _) => data.join("cuddy"),
+            (None, Some(home)) => home.join(".local/share/cuddy"),
+            (None, None) => return Err(HostError::NoHome),
+        };
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let path = environment.get("PATH").map(|p| std::env::split_paths(p).collect()).unwrap_or_default();
+        let cwd = std::env::current_dir().map_err(HostError::NoCwd)?;
+        Ok(Self {
+            uid,
+            gid,
+            login: login_name(uid),
+            home,
+            cwd,
+            data,
+            runtime: folder("XDG_RUNTIME_DIR"),
+            path,
+            environment,
+        })
+    }
+
+    /// The caller's subordinate user and group ids; empty without `newuidmap`, unless root.
+    pub fn subordinate_ids(&self) -> (Vec<SubRange>, Vec<SubRange>) {
+        let has_helpers = ["newuidmap", "newgidmap"].iter().all(|name| self.find_program(name).is_some());
+        if self.uid != 0 && !has_helpers {
+            return (Vec::new(), Vec::new());
+        }
+        let read = |path: &str, id| {
+            let text = fs::read_file(Path::new(path), TABLE_BYTES_MAX).unwrap_or_default();
+            subordinate_ranges(&String::from_utf8_lossy(&text), &self.login, id)
+        };
+        (read("/etc/subuid", self.uid), read("/etc/subgid", self.uid))
+    }
+
+    /// A program of the caller's `PATH`.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        let runs = |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
+        self.path.iter().map(|dir| dir.join(name)).find(runs)
+    }
+}
+
+/// The name of a user, by `/etc/passwd` alone: no C library looks anything up for us.
+fn login_name(uid: u32) -> String {
+    let text = fs::read_file(Path::new("/etc/passwd"), TABLE_BYTES_MAX).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let number = uid.to_string();
+    let found = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then(|| name.to_owned())
+    });
+    found.unwrap_or(number)
+}

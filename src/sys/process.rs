@@ -1,1 +1,547 @@
-//! Processes.
+//! Processes: start ourselves again as the stage, pidfds, the calls that have no safe wrapper.
+//!
+//! It knows nothing of containers: what the stage does is `container::stage`.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::FdFlags;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
+
+use crate::error::{ErrorKind, Fault};
+
+/// The hidden first argument that makes this program the stage.
+pub const STAGE_ROLE: &str = "%stage";
+/// The descriptor on which the stage finds its socket.
+pub const STAGE_SOCKET: RawFd = 3;
+
+/// Why a process could not be started or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The process has more than one thread, so it must not fork or enter namespaces.
+    #[error("this process has {threads} threads where one is needed")]
+    Threads {
+        /// How many there are.
+        threads: usize,
+    },
+    /// A system call failed.
+    #[error("cannot {action}")]
+    Call {
+        /// What was being done: a verb.
+        action: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ProcessError {
+    /// An error of `action`.
+    pub fn call(action: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::Call { action, source: source.into() }
+    }
+}
+
+impl Fault for ProcessError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Threads { .. } => ErrorKind::Bug,
+            Self::Call { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                io::ErrorKind::NotFound => ErrorKind::NotFound,
+                _ => ErrorKind::Failed,
+            },
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Call { action, .. } if action.contains("namespace") => {
+                vec!["`cuddy doctor` says what this host forbids and which line allows it".to_owned()]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Proof that this process had one thread when it was asked. Only such a process may fork, enter
+/// namespaces or call libcontainer.
+#[derive(Debug, Clone, Copy)]
+pub struct OneThread(());
+
+/// Counts this process's threads.
+///
+/// # Errors
+/// [`ProcessError::Threads`] when there is more than one.
+pub fn one_thread() -> Result<OneThread, ProcessError> {
+    // A folder's link count is 2 and one for each thread's folder (proc(5)), so one stat is enough.
+    let stat = rustix::fs::stat("/proc/self/task").map_err(|e| ProcessError::call("count the threads", e))?;
+    match stat.st_nlink {
+        3 => Ok(OneThread(())),
+        links => {
+            Err(ProcessError::Threads { threads: usize::try_from(links).unwrap_or(0).saturating_sub(2) })
+        }
+    }
+}
+
+/// A child of ours that cannot be mistaken for another process.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number, for messages and for `newuidmap`.
+    pub pid: Pid,
+    /// Refers to this very process, also after its number is used again.
+    pub pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Ends it; one that has ended already is no error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn kill(&self) -> Result<(), ProcessError> {
+        match rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(e) => Err(ProcessError::call("kill the stage", e)),
+        }
+    }
+
+    /// Waits until it has ended and forgets it.
+    pub fn reap(&self) {
+        while let Err(rustix::io::Errno::INTR) =
+            rustix::process::waitpid(Some(self.pid), WaitOptions::empty())
+        {}
+    }
+}
+
+/// How the stage is started.
+#[derive(Debug)]
+pub struct StageStart<'a> {
+    /// The stage's end of the socket to us.
+    pub socket: OwnedFd,
+    /// What stands on 0, 1 and 2 of the stage and so of the container; `None` keeps ours.
+    pub stdio: [Option<OwnedFd>; 3],
+    /// The cgroup folder it starts in (`CLONE_INTO_CGROUP`, Linux 5.7).
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// The namespaces it makes.
+    pub unshare: UnshareFlags,
+    /// What it writes to its own `uid_map` and `gid_map`; `None` when we write them, or when there
+    /// is no new user namespace.
+    pub own_maps: Option<(&'a str, &'a str)>,
+    /// It waits for one byte from us before it goes on: we write the maps.
+    pub wait_for_go: bool,
+}
+
+/// Starts the stage: a copy of this program that cannot reach the file it was started from.
+///
+/// The child makes its namespaces, then executes our own binary out of a private read-only mount, so
+/// that `/proc/PID/exe` of the container's first process never leads to a writable file
+/// (CVE-2019-5736).
+///
+/// # Errors
+/// What the kernel says about the start. What fails in the child comes over the socket, as JSON.
+pub fn start_stage(_proof: OneThread, start: StageStart<'_>) -> Result<Child, ProcessError> {
+    let mut pidfd: RawFd = -1;
+    let mut flags = libc::CLONE_PIDFD as u64;
+    if start.cgroup.is_some() {
+        flags |= CLONE_INTO_CGROUP;
+    }
+    let arguments = CloneArguments {
+        flags,
+        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup: start.cgroup.map_or(0, |fd| u64::from(fd.as_raw_fd().unsigned_abs())),
+        ..CloneArguments::default()
+    };
+    // SAFETY: clone3(2) demands a readable struct of the size given, whose `pidfd` points to an int
+    // we own: `arguments` and `pidfd` live on this stack frame until the call returns. Without
+    // CLONE_VM the child gets its own copy of our memory, and `_proof` says that no other thread
+    // could hold a lock at this moment; adding CLONE_VM or a thread would break this.
+    let result = unsafe {
+        libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&arguments), size_of::<CloneArguments>())
+    };
+    match result {
+        -1 => Err(ProcessError::call("start the stage", io::Error::last_os_error())),
+        0 => become_stage(start),
+        pid => {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            let pid = pid.ok_or_else(|| ProcessError::call("start the stage", io::Error::other("no pid")))?;
+            // SAFETY: CLONE_PIDFD made `pidfd` a new descriptor that nothing else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Child { pid, pidfd })
+        }
+    }
+}
+
+/// `struct clone_args` (linux/sched.h), up to `cgroup`.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// The child's side of [`start_stage`]: never returns.
+fn become_stage(start: StageStart<'_>) -> ! {
+    let Err(error) = enter_stage(&start);
+    let error = crate::error::Error::from(error).context("cannot start the stage");
+    let text = serde_json::to_vec(&serde_json::json!({ "failed": error })).unwrap_or_default();
+    // The reader sees either this line or the end of the stream; both end the start.
+    let _sent = rustix::io::write(&start.socket, &text);
+    exit_at_once(125)
+}
+
+fn enter_stage(start: &StageStart<'_>) -> Result<std::convert::Infallible, ProcessError> {
+    let call = |action| move |e: rustix::io::Errno| ProcessError::call(action, e);
+    // The program file is opened before anything changes, by the name the kernel keeps for us.
+    let own = rustix::fs::open(
+        "/proc/self/exe",
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(call("open our own program"))?;
+    if start.unshare.contains(UnshareFlags::NEWUSER) && rustix::process::geteuid().is_root() {
+        // Only root may; others keep their groups and cannot gain by them.
+        rustix::thread::set_thread_groups(&[]).map_err(call("drop the supplementary groups"))?;
+    }
+    unshare(start.unshare)?;
+    if let Some((uids, gids)) = start.own_maps {
+        write_own_maps(uids, gids)?;
+    }
+    if start.wait_for_go {
+        let mut byte = [0_u8];
+        rustix::io::write(&start.socket, b"{\"unshared\":null}")
+            .map_err(call("say that the namespaces are made"))?;
+        if rustix::io::read(&start.socket, &mut byte).map_err(call("wait for the id maps"))? != 1 {
+            exit_at_once(125);
+        }
+    }
+    keep_capabilities_over_exec()?;
+    let program = if start.unshare.contains(UnshareFlags::NEWNS) { sealed_copy(own.as_fd())? } else { own };
+    for (number, fd) in (0..).zip(&start.stdio) {
+        if let Some(fd) = fd {
+            put_descriptor(fd.as_fd(), number)?;
+        }
+    }
+    let program = above_socket(program)?;
+    put_descriptor(start.socket.as_fd(), STAGE_SOCKET)?;
+    close_on_exec_from(STAGE_SOCKET + 1)?;
+    let arguments: [CString; 2] = [c"cuddy".to_owned(), CString::new(STAGE_ROLE).unwrap_or_default()];
+    execute_descriptor(program.as_fd(), &arguments)
+}
+
+/// Moves `fd` above the socket's number so that putting the socket there does not close it.
+fn above_socket(fd: OwnedFd) -> Result<OwnedFd, ProcessError> {
+    rustix::io::fcntl_dupfd_cloexec(&fd, STAGE_SOCKET + 1)
+        .map_err(|e| ProcessError::call("move a descriptor", e))
+}
+
+/// Makes new namespaces for this process.
+///
+/// # Errors
+/// What the kernel says: this is where a host that forbids user namespaces shows.
+pub fn unshare(flags: UnshareFlags) -> Result<(), ProcessError> {
+    if flags.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: unshare(2) with namespace flags changes no memory; CLONE_FILES and CLONE_FS, which
+    // would break descriptors shared with other threads, are never among the flags of a caller.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(|e| ProcessError::call("make the namespaces", e))
+}
+
+/// Maps this process's new user namespace by itself: one id each (user_namespaces(7)).
+///
+/// # Errors
+/// What the kernel says.
+fn write_own_maps(uids: &str, gids: &str) -> Result<(), ProcessError> {
+    let put = |path: &str, text: &str, action| {
+        std::fs::write(path, text).map_err(|e| ProcessError::call(action, e))
+    };
+    put("/proc/self/setgroups", "deny", "give up setgroups in the user namespace")?;
+    put("/proc/self/uid_map", uids, "write the uid map of the user namespace")?;
+    put("/proc/self/gid_map", gids, "write the gid map of the user namespace")
+}
+
+/// Keeps what a new user namespace gave us although the program is executed again and the user is
+/// not 0 inside (ambient capabilities, capabilities(7)).
+fn keep_capabilities_over_exec() -> Result<(), ProcessError> {
+    let call = |action| move |e: rustix::io::Errno| ProcessError::call(action, e);
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let sets = rustix::thread::capabilities(None).map_err(call("read the capabilities"))?;
+    let kept = CapabilitySets { inheritable: sets.permitted, ..sets };
+    rustix::thread::set_capabilities(None, kept).map_err(call("make capabilities inheritable"))?;
+    for capability in sets.permitted.iter() {
+        rustix::thread::configure_capability_in_ambient_set(capability, true)
+            .map_err(call("keep capabilities over exec"))?;
+    }
+    Ok(())
+}
+
+/// A read-only view of `file` in a mount of its own, attached nowhere.
+fn sealed_copy(file: BorrowedFd<'_>) -> Result<OwnedFd, ProcessError> {
+    use rustix::mount::OpenTreeFlags;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mount = rustix::mount::open_tree(file, "", flags)
+        .map_err(|e| ProcessError::call("make a mount of our own program", e))?;
+    set_mount_attributes(mount.as_fd(), MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, 0, None, false)?;
+    Ok(mount)
+}
+
+/// mount_setattr(2): read-only.
+pub const MOUNT_ATTR_RDONLY: u64 = 0x1;
+/// mount_setattr(2): no set-user-id programs.
+pub const MOUNT_ATTR_NOSUID: u64 = 0x2;
+/// mount_setattr(2): no devices.
+pub const MOUNT_ATTR_NODEV: u64 = 0x4;
+/// mount_setattr(2): no programs.
+pub const MOUNT_ATTR_NOEXEC: u64 = 0x8;
+
+/// `struct mount_attr` (linux/mount.h).
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// Changes the attributes and the propagation of a mount, or of a whole tree of mounts, by its
+/// descriptor (mount_setattr(2), Linux 5.12).
+///
+/// # Errors
+/// What the kernel says; `EPERM` for a flag that an outer namespace has locked.
+pub fn set_mount_attributes(
+    mount: BorrowedFd<'_>,
+    set: u64,
+    clear: u64,
+    propagation: Option<u64>,
+    recursive: bool,
+) -> Result<(), ProcessError> {
+    let attributes = MountAttributes { set, clear, propagation: propagation.unwrap_or(0), userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    // SAFETY: mount_setattr(2) demands an open descriptor, a NUL-terminated path and a readable
+    // struct of the size given: the borrow keeps the descriptor open, and the two others are a
+    // literal and a local that live until the call returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            std::ptr::from_ref(&attributes),
+            size_of::<MountAttributes>(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(ProcessError::call("set the mount attributes", io::Error::last_os_error()))
+    }
+}
+
+const AT_RECURSIVE: i32 = 0x8000;
+
+/// Puts a copy of `fd` at `number`, to be kept over exec.
+fn put_descriptor(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), ProcessError> {
+    let call = |e: io::Error| ProcessError::call("place a descriptor", e);
+    if fd.as_raw_fd() == number {
+        return rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(|e| call(e.into()));
+    }
+    // SAFETY: dup2(2) closes what stands at `number`: this is a child about to execute, 0 to 3 are
+    // given away by design, and every `OwnedFd` it still holds was moved above 3 or is one of these.
+    let result = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    if result == number { Ok(()) } else { Err(call(io::Error::last_os_error())) }
+}
+
+/// Marks every descriptor from `first` on to be closed by exec (close_range(2), Linux 5.11).
+///
+/// # Errors
+/// What the kernel says.
+pub fn close_on_exec_from(first: RawFd) -> Result<(), ProcessError> {
+    // SAFETY: with CLOSE_RANGE_CLOEXEC the call closes nothing now and touches no memory.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(ProcessError::call("close descriptors", io::Error::last_os_error()))
+    }
+}
+
+/// Executes the file of `fd` with an empty environment.
+fn execute_descriptor(
+    fd: BorrowedFd<'_>,
+    arguments: &[CString],
+) -> Result<std::convert::Infallible, ProcessError> {
+    let mut pointers: Vec<*const libc::c_char> = arguments.iter().map(|a| a.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    let environment = [std::ptr::null::<libc::c_char>()];
+    // SAFETY: execveat(2) demands NUL-terminated strings in NULL-terminated arrays that live until
+    // the call returns: `arguments` outlives `pointers`, and both arrays end with NULL.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            pointers.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Err(ProcessError::call("execute our own program", io::Error::last_os_error()))
+}
+
+/// Closes every descriptor from `first` on, whoever thinks to own it.
+///
+/// Only for a forked copy of ours that runs nothing afterwards but its own loop.
+///
+/// # Errors
+/// What the kernel says.
+pub fn close_from(first: RawFd) -> Result<(), ProcessError> {
+    // SAFETY: the call touches no memory. Descriptors that values of ours still name are closed
+    // under them: the callers never use or drop such a value again, they leave by `exit_at_once`.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, RawFd::MAX, 0) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(ProcessError::call("close descriptors", io::Error::last_os_error()))
+    }
+}
+
+/// Gives every signal its default effect and unblocks it: what this process ignores or blocks, as
+/// Rust's runtime does with SIGPIPE, must not reach the command.
+///
+/// # Errors
+/// What the kernel says about the mask.
+pub fn reset_signals() -> Result<(), ProcessError> {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL installs no handler, so no code of ours can run on a signal. The numbers
+        // that cannot be changed (KILL, STOP, the C library's own) are refused, which is fine.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    nix::sys::signal::SigSet::empty().thread_set_mask().map_err(|e| ProcessError::call("unblock signals", e))
+}
+
+/// Executes `path` with these arguments and this environment; returns only when it could not.
+pub fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+    match nix::unistd::execve(path, arguments, environment) {
+        Ok(never) => match never {},
+        Err(e) => e.into(),
+    }
+}
+
+/// Ends this process without running a destructor or flushing anything.
+pub fn exit_at_once(code: i32) -> ! {
+    // SAFETY: _exit(2) touches no memory of ours; the callers are forked copies of another process,
+    // whose buffers and destructors must not run twice.
+    unsafe { libc::_exit(code) }
+}
+
+/// Copies this single-threaded process: `None` in the child.
+///
+/// # Errors
+/// What the kernel says.
+pub fn fork(_proof: OneThread) -> Result<Option<Pid>, ProcessError> {
+    // SAFETY: fork(2) is sound when no other thread holds a lock; `_proof` says there is none.
+    match unsafe { libc::fork() } {
+        -1 => Err(ProcessError::call("fork", io::Error::last_os_error())),
+        pid => Ok(Pid::from_raw(pid)),
+    }
+}
+
+/// The descriptor that a parent process of ours left open for us at `number`.
+///
+/// # Errors
+/// What the kernel says when there is none.
+pub fn inherited(number: RawFd) -> Result<OwnedFd, ProcessError> {
+    // SAFETY: the role that calls this was started by `enter_stage`, which put a descriptor there;
+    // it is asked for once, at the start of the role, before anything else could own the number.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)
+        .map_err(|e| ProcessError::call("take over a descriptor", e))?;
+    Ok(fd)
+}
+
+/// Installs a seccomp filter on this process (seccomp(2)): instructions of 8 bytes each, in the
+/// kernel's `struct sock_filter` layout. It needs `no_new_privs`, or `CAP_SYS_ADMIN` in its user
+/// namespace.
+///
+/// # Errors
+/// What the kernel says: `EINVAL` for a program that it does not accept.
+pub fn install_seccomp(program: &[u8]) -> Result<(), ProcessError> {
+    let wrong =
+        || ProcessError::call("install the seccomp filter", io::Error::from(io::ErrorKind::InvalidInput));
+    let (instructions, rest) = program.as_chunks::<8>();
+    let length = u16::try_from(instructions.len()).ok().filter(|_| rest.is_empty()).ok_or_else(wrong)?;
+    let mut aligned: Vec<libc::sock_filter> = instructions
+        .iter()
+        .map(|&[c0, c1, jt, jf, k0, k1, k2, k3]| libc::sock_filter {
+            code: u16::from_ne_bytes([c0, c1]),
+            jt,
+            jf,
+            k: u32::from_ne_bytes([k0, k1, k2, k3]),
+        })
+        .collect();
+    let program = libc::sock_fprog { len: length, filter: aligned.as_mut_ptr() };
+    // SAFETY: seccomp(2) reads `len` instructions behind `filter` and copies them: `aligned` holds
+    // exactly that many and lives until the call returns.
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, std::ptr::from_ref(&program))
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(ProcessError::call("install the seccomp filter", io::Error::last_os_error()))
+    }
+}
+
+/// Gives this process a session keyring of its own, so that the caller's keys are out of reach
+/// (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`). A kernel without keyrings has nothing to hide.
+///
+/// # Errors
+/// What the kernel says, such as `EDQUOT`.
+pub fn join_new_keyring() -> Result<(), ProcessError> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: with a NULL name the call reads no memory of ours.
+    let result = unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+    };
+    match io::Error::last_os_error() {
+        _ if result >= 0 => Ok(()),
+        e if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        e => Err(ProcessError::call("make a session keyring", e)),
+    }
+}
+
+/// All capabilities this kernel may know, as the set that rustix uses.
+pub fn all_capabilities() -> CapabilitySet {
+    CapabilitySet::all()
+}
+
+/// Refers to a running process, when `start_time` (field 22 of proc_pid_stat(5)) is still its own.
+pub fn find_process(pid: i32, start_time: u64) -> Option<OwnedFd> {
+    let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    (start_time_of(pid) == Some(start_time)).then_some(pidfd)
+}
+
+/// When a process started, in clock ticks after boot: with its number it names one process.
+pub fn start_time_of(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold spaces and parentheses: fields are counted behind its last `)`.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
