@@ -14,10 +14,10 @@ pub mod names;
 pub mod sys {
     /// ● Open beneath a root, write then rename, locks; every error names its path.
     pub mod fs;
-    /// ● Datagrams between two of our processes, with a descriptor on board.
-    pub mod channel;
     /// ● Start ourselves again, namespaces, pidfds, the last steps before exec.
     pub mod process;
+    /// ● Datagrams between two of our processes, with a descriptor on board.
+    pub mod channel;
 }
 
 // ── three parts that do not know each other ─────────────────────────────────────────────────────

@@ -16,11 +16,11 @@ mod tidy {
 /// Packages in `Cargo.lock`: each one is code that we answer for.
 const PACKAGES_MAX: usize = 168;
 /// Places in `src/sys` that say `unsafe`. Lower it when one goes; raise it only with a reason in the commit.
-const UNSAFE: usize = 0;
+const UNSAFE: usize = 14;
 /// Lines of code of one file, tests, comments and blank lines apart.
 const FILE_LINES_MAX: usize = 600;
 /// Files that may be longer, with their size today.
-const LONG_FILES: &[(&str, usize)] = &[];
+const LONG_FILES: &[(&str, usize)] = &[("tests/seccomp.rs", 879)];
 /// Bytes of one file in the repository.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 /// Modules that any other may name.
@@ -51,11 +51,15 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
         "a process that calls libcontainer has one thread",
     ),
     (&["hyper", "rustls", "ureq", "reqwest"], &["image::registry", "api"], "HTTP stays at the edge"),
-    (&["std::thread"], &["mcp", "api"], "a process that calls libcontainer has one thread"),
     (
-        &["std::fs::read", "std::fs::read_to_string", "std::fs::write", "std::fs::copy"],
-        &["sys::fs"],
-        "they have no limit and their errors no path: `sys::fs::read_file` and `replace_file` have both",
+        &["std::thread::spawn", "std::thread::scope", "std::thread::Builder"],
+        &["mcp", "api"],
+        "a process that calls libcontainer has one thread",
+    ),
+    (
+        &["std::fs::read", "std::fs::read_to_string"],
+        &["sys"],
+        "they have no limit: `sys::fs::read_file` has one",
     ),
     (&["std::env"], &["main", "engine::host"], "components are told where they live, they do not ask"),
     (
