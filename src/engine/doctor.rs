@@ -58,8 +58,8 @@ pub struct Facts {
     pub overlay: Result<(), String>,
     /// What is mounted at `/sys/fs/cgroup`.
     pub cgroups: Cgroups,
-    /// The controllers that were given to us; else why there is no cgroup of ours.
-    pub delegated: Result<Vec<String>, String>,
+    /// The cgroup that can be ours.
+    pub delegation: Delegation,
     /// `/proc/sys/kernel/seccomp/actions_avail`, empty without filters.
     pub seccomp_actions: Vec<String>,
     /// The version of Landlock; `None` where it is off or absent.
@@ -109,6 +109,17 @@ pub enum Tun {
     Denied,
     /// It can be opened.
     Usable,
+}
+
+/// The cgroup that can be ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegation {
+    /// The controllers it has.
+    pub controllers: Vec<String>,
+    /// What is in the way of the others, as half a sentence.
+    pub reason: String,
+    /// What the reader can do about that, in words.
+    pub remedy: Option<String>,
 }
 
 /// Which cgroup version a host has.
@@ -446,16 +457,17 @@ fn overlay(facts: &Facts) -> Judged {
 fn cgroup(facts: &Facts) -> Judged {
     let name = "cgroup";
     let consequence = "`mcp run` refuses a limit that was named; the Docker verbs warn and go on without it";
-    let (status, found) = match &facts.delegated {
-        Ok(given) if CONTROLLERS.iter().all(|want| given.iter().any(|have| have == want)) => {
-            return ok(name, format!("delegated: {}", given.join(", ")));
-        }
-        Ok(given) => (Status::Weaker, format!("delegated: only {}", given.join(", "))),
-        Err(why) => (Status::Missing, why.clone()),
+    let Delegation { controllers, reason, remedy } = &facts.delegation;
+    if CONTROLLERS.iter().all(|want| controllers.iter().any(|have| have == want)) {
+        return ok(name, format!("delegated: {}", controllers.join(", ")));
+    }
+    let (status, found) = match controllers.as_slice() {
+        [] => (Status::Missing, reason.clone()),
+        some => (Status::Weaker, format!("delegated: only {}; {reason}", some.join(", "))),
     };
     let fix = match facts.cgroups {
-        _ if facts.inside.is_some() => None,
-        Cgroups::Unified => Some(delegate_fix(facts)),
+        _ if facts.inside.is_some() => remedy.clone(),
+        Cgroups::Unified if facts.uid != 0 => Some(delegate_fix(facts)),
         Cgroups::Hybrid | Cgroups::Legacy if matches!(facts.family, Family::Debian) => Some(
             "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&systemd.unified_cgroup_hierarchy=1 /' /etc/default/grub && sudo \
              update-grub && sudo reboot"
@@ -464,7 +476,7 @@ fn cgroup(facts: &Facts) -> Judged {
         Cgroups::Hybrid | Cgroups::Legacy if matches!(facts.family, Family::Fedora) => {
             Some("sudo grubby --update-kernel=ALL --args=systemd.unified_cgroup_hierarchy=1 && sudo reboot".to_owned())
         }
-        Cgroups::Hybrid | Cgroups::Legacy | Cgroups::Absent => None,
+        Cgroups::Unified | Cgroups::Hybrid | Cgroups::Legacy | Cgroups::Absent => remedy.clone(),
     };
     let kind = match facts.cgroups {
         Cgroups::Unified => "v2",
@@ -572,7 +584,11 @@ mod tests {
             overlay_known: true,
             overlay: Ok(()),
             cgroups: Cgroups::Unified,
-            delegated: Ok(list("cpu memory pids")),
+            delegation: Delegation {
+                controllers: list("cpu memory pids"),
+                reason: String::new(),
+                remedy: None,
+            },
             seccomp_actions: list("kill_process kill_thread trap errno user_notif trace log allow"),
             landlock_abi: Some(7),
             network_program: Some("/usr/bin/pasta".to_owned()),
@@ -646,15 +662,28 @@ mod tests {
     fn a_hybrid_host_loses_its_limits_only() {
         let hybrid = |facts: &mut Facts| {
             facts.cgroups = Cgroups::Hybrid;
-            facts.delegated = Err("no controller is in v2".to_owned());
+            facts.delegation.controllers.clear();
         };
         check(hybrid, Rung::NoCgroup, &[("cgroup", Status::Missing, Some("unified_cgroup_hierarchy=1"))]);
-        let partly = |facts: &mut Facts| facts.delegated = Ok(vec!["memory".to_owned(), "pids".to_owned()]);
+        let partly = |facts: &mut Facts| facts.delegation.controllers.truncate(1);
         check(
             partly,
             Rung::NoCgroup,
             &[("cgroup", Status::Weaker, Some("Delegate=cpu cpuset io memory pids"))],
         );
+    }
+
+    #[test]
+    fn where_no_line_can_be_given_the_remedy_of_the_probe_is() {
+        let elsewhere = |facts: &mut Facts| {
+            (facts.family, facts.cgroups) = (Family::Other, Cgroups::Legacy);
+            facts.delegation = Delegation {
+                controllers: Vec::new(),
+                reason: "v1".to_owned(),
+                remedy: Some("boot v2".to_owned()),
+            };
+        };
+        check(elsewhere, Rung::NoCgroup, &[("cgroup", Status::Missing, Some("boot v2"))]);
     }
 
     #[test]
@@ -690,7 +719,7 @@ mod tests {
             facts.inside = Some("kubernetes".to_owned());
             facts.proc_masks = vec!["/proc/kcore".to_owned()];
             facts.user_namespace = Err("operation not permitted".to_owned());
-            facts.delegated = Err("`/sys/fs/cgroup` is read-only".to_owned());
+            facts.delegation.controllers.clear();
             facts.tun = Tun::Missing;
         };
         let lacking = [

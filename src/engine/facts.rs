@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
+use crate::container::delegation::Support;
 use crate::container::idmap::subordinate_ranges;
-use crate::engine::doctor::{Cgroups, Facts, Family, Tool, Tun};
+use crate::container::limits::Resource;
+use crate::engine::doctor::{Cgroups, Delegation, Facts, Family, Tool, Tun};
 use crate::sys::fs::read_file;
 
 /// Most bytes of a file of `/proc` or `/etc` that is read here: `/etc/subuid` may hold 10,000 users.
@@ -43,8 +45,8 @@ pub struct Trials<'a> {
     pub overlay: &'a dyn Fn() -> Result<(), String>,
     /// The version that `landlock_create_ruleset` tells; `None` where it is off or absent.
     pub landlock_abi: &'a dyn Fn() -> Option<u32>,
-    /// The controllers of the cgroup that can be ours; else why there is none.
-    pub delegated: &'a dyn Fn() -> Result<Vec<String>, String>,
+    /// The cgroup that can be ours: [`delegation`] of what `container::delegation` found.
+    pub delegation: &'a dyn Fn() -> Delegation,
 }
 
 /// Reads the facts of the host whose tree is at `root` (`/`, and another in tests), and makes the trials.
@@ -77,7 +79,7 @@ pub fn read(root: &Path, caller: &Caller, trials: &Trials<'_>) -> Facts {
         overlay_known: host.text("proc/filesystems").is_some_and(|list| list.contains("\toverlay\n")),
         overlay,
         cgroups: host.cgroups(),
-        delegated: (trials.delegated)(),
+        delegation: (trials.delegation)(),
         seccomp_actions: host
             .line("proc/sys/kernel/seccomp/actions_avail")
             .map(|actions| actions.split_whitespace().map(str::to_owned).collect())
@@ -90,6 +92,21 @@ pub fn read(root: &Path, caller: &Caller, trials: &Trials<'_>) -> Facts {
         tun: host.tun(),
         inside: host.inside(),
     }
+}
+
+/// What `support` gives a container, each controller asked for alone.
+pub fn delegation(support: &Support) -> Delegation {
+    let mut delegation = Delegation { controllers: Vec::new(), reason: String::new(), remedy: None };
+    for resource in [Resource::Cpu, Resource::Memory, Resource::Pids] {
+        match support.way(&[resource]) {
+            Ok(_) => delegation.controllers.push(resource.controller().to_owned()),
+            Err(lack) if delegation.reason.is_empty() => {
+                (delegation.reason, delegation.remedy) = (lack.reason, Some(lack.fix));
+            }
+            Err(_) => {}
+        }
+    }
+    delegation
 }
 
 /// The folder that is the host's `/`.
@@ -211,6 +228,9 @@ fn proc_masks(mountinfo: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use crate::container::delegation::{Environment, probe};
+    use crate::engine::doctor::examine;
+
     use super::*;
 
     /// A tree with `files`, each a path and its text.
@@ -235,7 +255,7 @@ mod tests {
             user_namespace: &|| Ok(()),
             overlay: &|| Err("no".to_owned()),
             landlock_abi: &|| Some(6),
-            delegated: &|| Ok(vec!["pids".to_owned()]),
+            delegation: &|| Delegation { controllers: Vec::new(), reason: "none".to_owned(), remedy: None },
         };
         read(root, &caller, &trials)
     }
@@ -320,9 +340,31 @@ mod tests {
             user_namespace: &|| Err("denied".to_owned()),
             overlay: &|| panic!("tried"),
             landlock_abi: &|| None,
-            delegated: &|| Err("none".to_owned()),
+            delegation: &|| Delegation { controllers: Vec::new(), reason: "none".to_owned(), remedy: None },
         };
         let facts = read(tree(&[]).path(), &caller, &trials);
         assert_eq!(facts.overlay, Err("it needs a user namespace".to_owned()));
+    }
+
+    #[test]
+    fn this_host_is_read_as_its_kernel_tells() {
+        let caller = Caller {
+            login: "ann".to_owned(),
+            uid: 1000,
+            program: PathBuf::new(),
+            path: vec![PathBuf::from("/usr/bin")],
+        };
+        let support = probe(&Environment { uid: 1000, runtime_dir: None });
+        let trials = Trials {
+            user_namespace: &|| Ok(()),
+            overlay: &|| Ok(()),
+            landlock_abi: &|| None,
+            delegation: &|| delegation(&support),
+        };
+        let facts = read(Path::new("/"), &caller, &trials);
+        assert_eq!(facts.kernel, rustix::system::uname().release().to_str().unwrap());
+        let given = facts.delegation.controllers.len();
+        assert_eq!(given < 3, !facts.delegation.reason.is_empty(), "{:?}", facts.delegation);
+        println!("{}", examine(&facts).text());
     }
 }
