@@ -67,7 +67,7 @@ fn neighbours_and_a_surface_past_the_door_are_refused() {
 fn an_outsider_away_from_home_is_refused() {
     for text in [
         "use libcontainer::x;",
-        "use std::{env, io};",
+        "use std::{env, io}; fn f() { env::var_os() }",
         "fn f() { std::env::var(); }",
         "fn f() { println!(); }",
         "use std::process;\nfn f() { process::exit(1) }",
@@ -84,7 +84,8 @@ fn an_outsider_away_from_home_is_refused() {
     for text in [
         "struct S { landlock: u8 }",
         "fn f() { self.clap() }",
-        "// std::env",
+        "// std::env::var",
+        "use std::env::consts::ARCH;",
         "use std::process::Command;",
         "use crate::sys::fs; fn f() { fs::read() }",
         "use std::fs::File;",
@@ -130,6 +131,8 @@ fn a_headless_a_long_and_a_vague_file_are_refused() {
     assert_eq!(headless(&Source::new("src/a.rs", "fn f() {}")).len(), 1);
     let long = Source::new("src/a.rs", &"let x;\n".repeat(601));
     assert_eq!(too_long(&long, &[]).len(), 1);
+    let tests = |lines| Source::new("tests/a.rs", &"let x;\n".repeat(lines));
+    assert_eq!([too_long(&tests(1000), &[]).len(), too_long(&tests(1001), &[]).len()], [0, 1]);
     assert_eq!(too_long(&long, &[("src/a.rs", 601)]).len(), 0);
     assert_eq!(too_long(&long, &[("src/a.rs", 602)]).len(), 1, "the number may only shrink");
     let fits = Source::new("src/a.rs", &"let x;\n\n// why\n".repeat(600));
