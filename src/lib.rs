@@ -84,10 +84,26 @@ pub mod engine {
     pub mod host;
     /// ● `@host`: the host's own system folders as an image.
     pub mod host_image;
+    /// ○ What an ELF program asks the loader for.
+    pub mod elf;
+    /// ○ The head of a script: who runs it in the end.
+    pub mod script;
+    /// ● What a sandbox must show so that a program starts, and what it must never show.
+    pub mod reach;
+    /// ● The libraries of a program that lie outside the system folders.
+    pub mod libraries;
+    /// ● Python's installations, virtual environments, scripts and modules.
+    pub mod python;
+    /// ● Node's installations, packages and modules.
+    pub mod node;
+    /// ● The programs that stand for another version of themselves: pyenv, asdf and the like.
+    pub mod shims;
     /// ● What a program outside the system folders needs to start.
     pub mod program;
     /// ● Load, import, list.
     pub mod images;
+    /// ● Carry one decided container out: place, filter, cgroup, stage, end.
+    pub mod launch;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.

@@ -1,3 +1,56 @@
-//! Chooses the role (command or stage) and maps the end to an exit code.
+//! Chooses the role, command or stage, and maps the end to an exit code.
 
-fn main() {}
+use cuddy::cli::args::{self, McpVerb, Verb};
+use cuddy::cli::{containers, images, mcp, system, terminal};
+use cuddy::container::stage;
+use cuddy::engine::host::Host;
+use cuddy::error::Error;
+use cuddy::sys::process::STAGE_ROLE;
+
+fn main() {
+    let mut arguments = std::env::args_os();
+    let code = if arguments.by_ref().nth(1).is_some_and(|role| role == STAGE_ROLE) { stage::run() } else { command() };
+    std::process::exit(code);
+}
+
+fn command() -> i32 {
+    match args::parse(std::env::args_os()) {
+        Ok(parsed) => carry_out(parsed.verb),
+        Err(misread) if misread.is_help => terminal::to_stdout(&misread.text).map_or(1, |()| 0),
+        Err(misread) => {
+            terminal::to_stderr(&misread.text);
+            if misread.is_unknown_command { 1 } else { terminal::EXIT_RUN }
+        }
+    }
+}
+
+fn carry_out(verb: Verb) -> i32 {
+    let host = match Host::from_environment() {
+        Ok(host) => host,
+        Err(fault) => {
+            terminal::print_error(&Error::from(fault));
+            return terminal::EXIT_RUN;
+        }
+    };
+    match verb {
+        Verb::Run(args) => containers::run(&host, *args),
+        Verb::Load(args) => code(images::load(&host, args)),
+        Verb::Import(args) => code(images::import(&host, &args)),
+        Verb::Images(args) => code(images::list(&host, &args)),
+        Verb::Mcp(args) => match args.verb {
+            McpVerb::Run(args) => mcp::run(&host, *args),
+        },
+        Verb::Doctor(args) => system::doctor(&host, &args),
+        Verb::Version => code(system::version()),
+    }
+}
+
+fn code(result: Result<(), Error>) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            terminal::print_error(&error);
+            1
+        }
+    }
+}

@@ -1,1 +1,294 @@
-//! Pure: What may be typed, nothing else.
+//! Pure: what may be typed, nothing else. The comments are the help text.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Rootless OCI containers without a daemon.
+#[derive(Debug, Parser)]
+#[command(name = "cuddy", version, disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cuddy {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a command in a new container, in the foreground
+    #[command(disable_help_flag = true)]
+    Run(Box<Run>),
+    /// Put the images of an archive into the store
+    Load(Load),
+    /// Make an image of a plain tar file
+    Import(Import),
+    /// List images
+    Images(Images),
+    /// Run MCP servers
+    Mcp(Mcp),
+    /// Say what this host can do, what follows, and which line changes it
+    Doctor(Doctor),
+    /// Say the version
+    Version,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// `@host`, or the name or id of an image
+    pub image: String,
+    /// Command and arguments; without one the image's own
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+    /// Give the command our standard input
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Leave nothing of the container behind (always so for a container in the foreground)
+    #[arg(long)]
+    pub rm: bool,
+    /// Name of the container
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Set a variable, `NAME=VALUE`, or copy ours, `NAME`
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Read variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Folder the command starts in
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// User the command runs as, `USER[:GROUP]`
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Mount a folder or a volume, `[SOURCE:]INSIDE[:OPTIONS]`
+    #[arg(short, long, value_name = "MOUNT")]
+    pub volume: Vec<String>,
+    /// Mount, `type=bind|volume|tmpfs,src=…,dst=…[,ro]`
+    #[arg(long, value_name = "MOUNT")]
+    pub mount: Vec<String>,
+    /// Mount memory, `INSIDE[:OPTIONS]`
+    #[arg(long, value_name = "MOUNT")]
+    pub tmpfs: Vec<String>,
+    /// Program instead of the image's own; empty for none
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// Host name
+    #[arg(short = 'h', long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// One more line of /etc/hosts, `NAME:ADDRESS`
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub add_host: Vec<String>,
+    /// Nothing of the root filesystem can be written
+    #[arg(long)]
+    pub read_only: bool,
+    /// Network: loopback only, or the host's
+    #[arg(long, visible_alias = "net", value_enum, default_value = "none")]
+    pub network: Network,
+    /// Memory limit, such as 512m
+    #[arg(short, long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Memory and swap together; -1 for any amount of swap
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// CPU time, in processors: 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Number of processes; -1 for any
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub pids_limit: Option<String>,
+    /// Resource limit of the command, `NAME=SOFT[:HARD]`
+    #[arg(long, value_name = "LIMIT")]
+    pub ulimit: Vec<String>,
+    /// Capability more
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_add: Vec<String>,
+    /// Capability less
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_drop: Vec<String>,
+    /// no-new-privileges, seccomp=FILE, seccomp=unconfined
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<String>,
+    /// A first process that hands signals on and buries the dead
+    #[arg(long)]
+    pub init: bool,
+    /// Write the container's id to this file
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
+    /// Label, `NAME=VALUE`
+    #[arg(short, long, value_name = "LABEL")]
+    pub label: Vec<String>,
+    /// Size of /dev/shm, such as 64m
+    #[arg(long, value_name = "BYTES")]
+    pub shm_size: Option<String>,
+    /// Signal that asks the command to end
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// Seconds it has then
+    #[arg(long, value_name = "SECONDS")]
+    pub stop_timeout: Option<u32>,
+    /// Show a device of the host, `/dev/HOST[:/dev/INSIDE]`
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Vec<String>,
+    /// One more group of the command
+    #[arg(long, value_name = "GROUP")]
+    pub group_add: Vec<String>,
+    /// No walls but the user namespace
+    #[arg(long)]
+    pub privileged: bool,
+    /// User namespace: `host` (root only), `keep-id`
+    #[arg(long, value_name = "MODE")]
+    pub userns: Option<String>,
+    /// Platform the image must have, `linux/amd64`
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Show this help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+}
+
+/// `--network`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// Loopback only
+    None,
+    /// The host's own
+    Host,
+}
+
+/// `load`
+#[derive(Debug, Args)]
+pub struct Load {
+    /// Read the archive from this file instead of standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Print nothing but the names
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Platform to take of an image that has several
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+}
+
+/// `import`
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The tar file, `-` for standard input
+    pub file: String,
+    /// Name of the image
+    pub name: Option<String>,
+}
+
+/// `images`
+#[derive(Debug, Args)]
+pub struct Images {
+    /// Print ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// `json`: one object a line
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// `mcp`
+#[derive(Debug, Args)]
+pub struct Mcp {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: McpVerb,
+}
+
+/// What to do with MCP servers.
+#[derive(Debug, Subcommand)]
+pub enum McpVerb {
+    /// Run one MCP server in a sandbox, over our own standard input and output
+    Run(Box<McpRun>),
+}
+
+/// `mcp run`
+#[derive(Debug, Args)]
+pub struct McpRun {
+    /// The server's command line, as without a sandbox
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+    /// Folder the server works in, at the same path inside; `:ro` to read only
+    #[arg(long, value_name = "DIR[:ro]")]
+    pub workspace: Vec<String>,
+    /// Folder or file the server may read
+    #[arg(long, value_name = "PATH")]
+    pub ro: Vec<PathBuf>,
+    /// Folder or file the server may write
+    #[arg(long, value_name = "PATH")]
+    pub rw: Vec<PathBuf>,
+    /// Set a variable, `NAME=VALUE`, or copy ours, `NAME`; nothing else of our environment goes in
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Network: loopback only, or the host's
+    #[arg(long, value_enum, default_value = "none")]
+    pub network: Network,
+    /// Memory limit, such as 512m
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// CPU time, in processors: 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Number of processes
+    #[arg(long, value_name = "NUMBER")]
+    pub pids: Option<String>,
+    /// Image the server runs in
+    #[arg(long, default_value = "@host")]
+    pub image: String,
+    /// Profile of system calls instead of the strict one
+    #[arg(long, value_name = "FILE")]
+    pub seccomp: Option<PathBuf>,
+    /// Print what the sandbox would see and may do, and start nothing
+    #[arg(long)]
+    pub explain: bool,
+    /// How `--explain` prints: text or json
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `--format` of what is text or JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// How to print: text or json
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// What clap has to say: a mistake, or the help that was asked for.
+pub fn parse(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Cuddy, Misread> {
+    Cuddy::try_parse_from(arguments).map_err(|e| Misread {
+        is_help: !e.use_stderr(),
+        is_unknown_command: e.kind() == clap::error::ErrorKind::InvalidSubcommand,
+        text: e.render().to_string(),
+    })
+}
+
+/// A command line that is not one, or a call for help.
+#[derive(Debug)]
+pub struct Misread {
+    /// The text belongs on standard output.
+    pub is_help: bool,
+    /// No such verb: Docker leaves with 1 then, with 125 for a flag.
+    pub is_unknown_command: bool,
+    /// What to print.
+    pub text: String,
+}

@@ -77,7 +77,7 @@ impl Fault for BpfError {
 /// How an argument is compared, as unsigned 64-bit numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Comparison {
-    /// `argument & mask == value`.
+    /// `argument & mask == value & mask`.
     Masked {
         /// The bits that count.
         mask: u64,
@@ -159,6 +159,15 @@ impl Program {
             bytes.extend_from_slice(&one.k.to_le_bytes());
         }
         bytes
+    }
+
+    /// The instructions alone, as the kernel's `struct sock_filter`s lie in memory.
+    pub fn kernel_bytes(&self) -> Vec<u8> {
+        let one = |i: &sock_filter| {
+            let ([c0, c1], [k0, k1, k2, k3]) = (i.code.to_ne_bytes(), i.k.to_ne_bytes());
+            [c0, c1, i.jt, i.jf, k0, k1, k2, k3]
+        };
+        self.instructions.iter().flat_map(one).collect()
     }
 
     /// The program that [`Program::to_bytes`] wrote.
@@ -356,7 +365,7 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Whether the masked word at `offset` equals `value`.
+    /// Whether the word at `offset` equals `value` in the bits of `mask`.
     fn word(
         &mut self,
         offset: u32,
@@ -365,13 +374,10 @@ impl<'a> Emitter<'a> {
         yes: Target,
         no: Target,
     ) -> Result<Target, BpfError> {
-        if value & !mask != 0 {
-            return Ok(no);
-        }
         if mask == 0 || yes == no {
             return Ok(yes);
         }
-        let mut next = self.branch(JUMP_EQUAL, value, yes, no)?;
+        let mut next = self.branch(JUMP_EQUAL, value & mask, yes, no)?;
         if mask != u32::MAX {
             next = self.push(AND, 0, 0, mask)?;
         }

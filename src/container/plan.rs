@@ -99,11 +99,11 @@ pub enum PlannedSource {
 /// Walls and last steps beyond the spec.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Walls {
-    /// The seccomp program, 8 bytes each instruction, as hexadecimal text; empty is none.
+    /// The seccomp program as `bpf::Program` writes it, as hexadecimal text; empty is none.
     pub filter: String,
     /// Landlock: where files can be written; `None` is no second wall.
     pub landlock: Option<Vec<PathBuf>>,
-    /// Abstract sockets and signals stop at the container's edge (Landlock scopes).
+    /// A kernel without Landlock is refused.
     pub landlock_required: bool,
     /// The file mode mask of the command.
     pub umask: u32,
@@ -153,5 +153,37 @@ impl End {
             Self::Exited(code) => code,
             Self::Signaled(signal) => 128 + signal,
         }
+    }
+}
+
+/// Bytes as hexadecimal text, which JSON carries without growing fourfold.
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
+}
+
+/// Bytes out of [`hex`]'s text; `None` when it is something else.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[a, b]| Some(digit(*a)? << 4 | digit(*b)?)).collect()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_survive_as_text() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        assert_eq!(unhex("0"), None);
+        assert_eq!(unhex("0g"), None);
+    }
+
+    #[test]
+    fn an_end_is_a_code_as_a_shell_has_it() {
+        assert_eq!(End::Exited(7).code(), 7);
+        assert_eq!(End::Signaled(9).code(), 137);
     }
 }

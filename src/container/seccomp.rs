@@ -28,6 +28,8 @@ pub const PROFILE_BYTES_MAX: usize = 256 * 1024;
 const COMPILER_VERSION: u32 = 1;
 /// Most clauses of all system calls together: each costs an instruction at least.
 const CLAUSES_MAX: usize = bpf::INSTRUCTIONS_MAX;
+/// How much of a system call's name an error repeats, in characters.
+const NAME_CHARS_SHOWN: usize = 40;
 /// Arguments of a system call.
 const ARGUMENTS: usize = 6;
 /// Largest number a program can see as errno (`MAX_ERRNO` of the kernel).
@@ -110,8 +112,8 @@ pub enum SeccompError {
     /// Asks for a second process that answers system calls.
     #[error("`{field}` of the seccomp profile needs an agent that answers system calls, and cuddy has none")]
     Notify {
-        /// The JSON key or the action.
-        field: &'static str,
+        /// Where the profile asks for it.
+        field: String,
     },
     /// No table of system calls for this machine.
     #[error("seccomp filters can be made on x86_64 and aarch64 only")]
@@ -173,6 +175,17 @@ pub struct Conditions {
     pub kernel: (u32, u32),
     /// Whose system calls.
     pub arch: Arch,
+}
+
+impl Conditions {
+    /// The conditions of the machine this program was built for.
+    ///
+    /// # Errors
+    /// Unsupported where there is no table of system calls.
+    pub fn native(capabilities: BTreeSet<String>, kernel: (u32, u32)) -> Result<Self, SeccompError> {
+        let arch = Arch::NATIVE.ok_or(SeccompError::Arch)?;
+        Ok(Self { capabilities, kernel, arch })
+    }
 }
 
 impl Profile {
@@ -428,13 +441,13 @@ impl ProfileText {
     fn check(self) -> Result<Profile, SeccompError> {
         let wrong = |field, reason: &str| SeccompError::Field { field, reason: reason.to_owned() };
         if self.listener_path.is_some_and(|path| !path.is_empty()) {
-            return Err(SeccompError::Notify { field: "listenerPath" });
+            return Err(SeccompError::Notify { field: "listenerPath".to_owned() });
         }
         if self.listener_metadata.is_some_and(|text| !text.is_empty()) {
-            return Err(SeccompError::Notify { field: "listenerMetadata" });
+            return Err(SeccompError::Notify { field: "listenerMetadata".to_owned() });
         }
         if self.default_action == Action::ScmpActNotify {
-            return Err(SeccompError::Notify { field: "defaultAction" });
+            return Err(SeccompError::Notify { field: "defaultAction".to_owned() });
         }
         if self.default_errno.is_some() && self.default_errno_ret.is_none() {
             return Err(wrong("defaultErrno", "is a word: write the number as `defaultErrnoRet`"));
@@ -470,7 +483,7 @@ impl RuleText {
             .filter(|name| !name.is_empty())
             .chain(self.names.into_iter().flatten())
             .collect();
-        let first = names.first().cloned();
+        let first = names.first().map(|name| name.chars().take(NAME_CHARS_SHOWN).collect::<String>());
         let wrong = |reason: String| SeccompError::Rule {
             index,
             name: first.clone().unwrap_or_else(|| "without a name".to_owned()),
@@ -483,7 +496,7 @@ impl RuleText {
             return Err(wrong("has both `name` and `names`".to_owned()));
         }
         if self.action == Action::ScmpActNotify {
-            return Err(SeccompError::Notify { field: "action" });
+            return Err(SeccompError::Notify { field: format!("syscalls[{index}].action") });
         }
         if self.errno.is_some() && self.errno_ret.is_none() {
             return Err(wrong("gives `errno` as a word: write the number as `errnoRet`".to_owned()));
@@ -524,9 +537,8 @@ impl ArgText {
             )?;
         let (comparison, value) = match self.op {
             Operator::ScmpCmpEq => (Comparison::Masked { mask: u64::MAX }, self.value),
-            // libseccomp drops the bits outside the mask; without that the rule would never match.
             Operator::ScmpCmpMaskedEq => {
-                (Comparison::Masked { mask: self.value }, self.value_two.unwrap_or(0) & self.value)
+                (Comparison::Masked { mask: self.value }, self.value_two.unwrap_or(0))
             }
             Operator::ScmpCmpNe => (Comparison::NotEqual, self.value),
             Operator::ScmpCmpLt => (Comparison::Below, self.value),

@@ -20,7 +20,8 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use rustix::process::{DumpableBehavior, Signal};
 
-use crate::container::plan::Walls;
+use crate::container::bpf::Program;
+use crate::container::plan::{Walls, unhex};
 use crate::container::rootfs::{attach, propagation_flags};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::fs::{self, FsError};
@@ -279,8 +280,7 @@ pub fn drop_to_command(spec: &Spec, walls: &Walls) -> NotExecuted {
 fn descend(spec: &Spec, walls: &Walls) -> Result<std::convert::Infallible, NotExecuted> {
     let process =
         spec.process().as_ref().ok_or_else(|| WallError::Unknown { name: "no process".to_owned() })?;
-    let filter =
-        unhex(&walls.filter).ok_or_else(|| WallError::Unknown { name: "the seccomp filter".to_owned() })?;
+    let filter = Filter::read(&walls.filter)?;
     let command = Command::find(process)?;
     check_cwd()?;
     rustix::process::umask(Mode::from_raw_mode(walls.umask));
@@ -293,8 +293,8 @@ fn descend(spec: &Spec, walls: &Walls) -> Result<std::convert::Infallible, NotEx
     }
     // Without no_new_privs the kernel takes a filter only from who holds CAP_SYS_ADMIN, so it goes
     // first; with it the filter goes last, when nothing of ours is left to do.
-    if !no_new_privileges && !filter.is_empty() {
-        process::install_seccomp(&filter).map_err(WallError::from)?;
+    if !no_new_privileges {
+        filter.install()?;
     }
     drop_identity(process)?;
     if no_new_privileges {
@@ -305,8 +305,8 @@ fn descend(spec: &Spec, walls: &Walls) -> Result<std::convert::Infallible, NotEx
         .map_err(call("tie the container to us"))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(call("hide our memory"))?;
     process::close_on_exec_from(3).map_err(WallError::from)?;
-    if no_new_privileges && !filter.is_empty() {
-        process::install_seccomp(&filter).map_err(WallError::from)?;
+    if no_new_privileges {
+        filter.install()?;
     }
     if walls.init {
         crate::container::reaper::become_init(process.terminal().unwrap_or(false))
@@ -314,6 +314,25 @@ fn descend(spec: &Spec, walls: &Walls) -> Result<std::convert::Infallible, NotEx
     }
     process::reset_signals().map_err(WallError::from)?;
     Err(command.execute())
+}
+
+/// The seccomp filter, checked before the first step that cannot be taken back.
+struct Filter(Option<Program>);
+
+impl Filter {
+    fn read(text: &str) -> Result<Self, WallError> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let unknown = || WallError::Unknown { name: "the seccomp filter".to_owned() };
+        let bytes = unhex(text).ok_or_else(unknown)?;
+        Ok(Self(Some(Program::from_bytes(&bytes).map_err(|_| unknown())?)))
+    }
+
+    fn install(&self) -> Result<(), WallError> {
+        let Some(program) = &self.0 else { return Ok(()) };
+        Ok(process::install_seccomp(&program.kernel_bytes(), program.flags())?)
+    }
 }
 
 /// The current folder must lie below the root: a descriptor of the host that leaked could be
@@ -524,11 +543,4 @@ fn leads_to_ourselves(path: &CStr) -> bool {
     let own = rustix::fs::stat(c"/proc/self/exe");
     let other = rustix::fs::stat(path);
     matches!((own, other), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
-}
-
-/// Bytes out of hexadecimal text.
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().map(|[a, b]| Some(digit(*a)? << 4 | digit(*b)?)).collect()).flatten()
 }

@@ -1,1 +1,266 @@
-//! Run a command in a container.
+//! `run`: what a person asked in Docker's words becomes one decided container.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::container::idmap::IdMap;
+use crate::container::mounts::{MountRequest, Source};
+use crate::container::options::{
+    EnvEntry, HOST_IMAGE, OptionError, Options, PATH_DEFAULT, SeccompChoice, UserNamespace, parse_signal,
+};
+use crate::container::plan::{PlannedMount, PlannedSource};
+use crate::container::spec::{self, Masks};
+use crate::engine::host::Host;
+use crate::engine::host_image::{self, Account};
+use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
+use crate::error::{Error, ErrorKind};
+use crate::names::Name;
+use crate::sys::fs::{self, FsError};
+
+/// Largest `--env-file`, in bytes.
+const ENV_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What an image says about the containers made of it.
+#[derive(Debug, Default)]
+pub struct ImageDefaults {
+    /// What stands at `/`.
+    pub root: Option<RootChoice>,
+    /// Mounts that belong to the image.
+    pub mounts: Vec<PlannedMount>,
+    /// Files that belong to the image.
+    pub files: Vec<(PathBuf, String)>,
+    /// ENTRYPOINT.
+    pub entrypoint: Vec<String>,
+    /// CMD.
+    pub command: Vec<String>,
+    /// ENV.
+    pub environment: Vec<String>,
+    /// WORKDIR.
+    pub workdir: Option<String>,
+    /// USER.
+    pub user: Option<String>,
+    /// VOLUME.
+    pub volumes: Vec<String>,
+    /// LABEL.
+    pub labels: Vec<(String, String)>,
+    /// The image holds files of other ids than 0.
+    pub has_other_ids: bool,
+}
+
+/// Runs a command in a new container, in the foreground, and clears it away afterwards.
+///
+/// # Errors
+/// What kept the command from being executed.
+pub fn run(host: &Host, options: Options, warn: Warn<'_>) -> Result<Finished, Error> {
+    let decided = decide(host, options, warn)?;
+    launch::carry_out(host, decided, warn)
+}
+
+fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Error> {
+    if let Some(signal) = &options.stop_signal {
+        parse_signal(signal)?;
+    }
+    let image = image(host, &options, warn)?;
+    let arguments = arguments(&options, &image)?;
+    let environment = environment(host, &options, &image)?;
+    let user = options.user.clone().or_else(|| image.user.clone()).filter(|u| !u.is_empty());
+    let map = map(host, options.userns, &image, user.as_deref())?;
+    let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
+    let mut every = image.mounts;
+    every.append(&mut mounts);
+    let capabilities = spec::capabilities(&options.cap_add, &options.cap_drop, options.privileged)?;
+    let seccomp = if options.privileged { SeccompChoice::Unconfined } else { options.seccomp };
+    let mut labels: BTreeMap<String, String> = image.labels.into_iter().collect();
+    labels.extend(options.labels);
+    let workdir = options.workdir.or(image.workdir).filter(|w| !w.is_empty()).unwrap_or_else(|| "/".to_owned());
+    if !workdir.starts_with('/') {
+        return Err(OptionError::value("--workdir", workdir, "expected an absolute path").into());
+    }
+    Ok(Decided {
+        image: options.image,
+        name: options.name,
+        cidfile: options.cidfile.map(|p| host.cwd.join(p)),
+        root: image.root.unwrap_or(RootChoice::Layers(Vec::new())),
+        read_only: options.read_only,
+        mounts: every,
+        files: image.files,
+        volumes,
+        user: Some(user.unwrap_or_else(|| "0".to_owned())),
+        groups: options.groups,
+        map,
+        arguments,
+        environment,
+        workdir,
+        hostname: options.hostname,
+        hosts: options.hosts,
+        interactive: options.interactive,
+        tty: options.tty,
+        capabilities,
+        no_new_privileges: options.no_new_privileges,
+        seccomp,
+        landlock: None,
+        masks: if options.privileged { Masks::None } else { Masks::Docker },
+        ulimits: options.ulimits,
+        network: options.network,
+        shm_bytes: options.shm_bytes,
+        devices: options.devices,
+        labels: labels.into_iter().collect(),
+        limits: options.limits,
+        unenforced: Unenforced::Warn,
+        init: options.init,
+        umask: 0o022,
+        grace: None,
+    })
+}
+
+/// The image and what it says.
+fn image(host: &Host, options: &Options, _warn: Warn<'_>) -> Result<ImageDefaults, Error> {
+    if options.image != HOST_IMAGE {
+        return Err(Error::new(ErrorKind::NotFound, format!("no image `{}` here", options.image)));
+    }
+    let account = Account { name: &host.login, uid: 0, gid: 0, home: "/root" };
+    let described = host_image::describe(&account);
+    Ok(ImageDefaults {
+        root: Some(RootChoice::Empty(described.root)),
+        mounts: described.mounts,
+        files: described.files,
+        command: vec!["/bin/sh".to_owned()],
+        ..ImageDefaults::default()
+    })
+}
+
+/// Docker's rule: an entrypoint that was typed drops the image's command too.
+fn arguments(options: &Options, image: &ImageDefaults) -> Result<Vec<String>, Error> {
+    let (entrypoint, default) = match options.entrypoint.as_deref() {
+        None => (image.entrypoint.clone(), &image.command[..]),
+        Some("") => (Vec::new(), &[][..]),
+        Some(program) => (vec![program.to_owned()], &[][..]),
+    };
+    let mut arguments = entrypoint;
+    arguments.extend_from_slice(if options.command.is_empty() { default } else { &options.command });
+    if arguments.is_empty() {
+        return Err(OptionError::NoCommand { image: options.image.clone() }.into());
+    }
+    Ok(arguments)
+}
+
+/// The image's variables, then files, then flags; later ones win, and `-e NAME` copies ours.
+fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<Vec<String>, Error> {
+    let mut order: Vec<String> = Vec::new();
+    let mut values: BTreeMap<String, String> = BTreeMap::new();
+    let mut set = |name: String, value: String| {
+        if values.insert(name.clone(), value).is_none() {
+            order.push(name);
+        }
+    };
+    set("PATH".to_owned(), PATH_DEFAULT.to_owned());
+    if options.tty {
+        set("TERM".to_owned(), "xterm".to_owned());
+    }
+    let mut entries: Vec<EnvEntry> = Vec::new();
+    for text in &image.environment {
+        entries.push(EnvEntry::parse(text)?);
+    }
+    for path in &options.environment_files {
+        let path = host.cwd.join(path);
+        let bytes = fs::read_file(&path, ENV_FILE_BYTES_MAX)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|e| FsError::new("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e)))?;
+        let lines = text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
+        for line in lines {
+            entries.push(EnvEntry::parse(line).map_err(|e| Error::from(e).context(format!("in `{}`", path.display())))?);
+        }
+    }
+    entries.extend(options.environment.iter().cloned());
+    for entry in entries {
+        match entry {
+            EnvEntry::Set(name, value) => set(name, value),
+            EnvEntry::Copy(name) => {
+                if let Some(value) = host.environment.get(&name) {
+                    set(name, value.clone());
+                }
+            }
+        }
+    }
+    Ok(order.into_iter().map(|name| format!("{name}={}", values[&name])).collect())
+}
+
+/// One id when that is enough, subordinate ranges when the image or the user needs more and they are
+/// there; what is missing then is told by the stage, which knows the user's number.
+fn map(host: &Host, choice: UserNamespace, image: &ImageDefaults, user: Option<&str>) -> Result<Option<IdMap>, Error> {
+    let outside = (host.uid, host.gid);
+    match choice {
+        UserNamespace::Host if host.uid == 0 => return Ok(None),
+        UserNamespace::Host => {
+            let error = Error::new(ErrorKind::Denied, "`--userns host` is for root: another user owns nothing there");
+            return Err(error.hint("leave the flag out: the container gets a user namespace of its own"));
+        }
+        UserNamespace::KeepId => return Ok(Some(IdMap::single(outside, outside))),
+        UserNamespace::Root => {}
+    }
+    let other_user = user.is_some_and(|u| !matches!(u, "0" | "root" | "0:0" | "root:root"));
+    if image.has_other_ids || other_user {
+        let (uids, gids) = host.subordinate_ids();
+        if !uids.is_empty() && !gids.is_empty() {
+            return Ok(Some(IdMap::with_subordinates(outside, &uids, &gids)));
+        }
+    }
+    Ok(Some(IdMap::single((0, 0), outside)))
+}
+
+/// Mounts as the stage takes them, and the folders of volumes that end with the container.
+fn mounts(
+    host: &Host,
+    requests: &[MountRequest],
+    declared: &[String],
+) -> Result<(Vec<PlannedMount>, Vec<PathBuf>), Error> {
+    let mut planned = Vec::new();
+    let mut own = Vec::new();
+    let covered = |target: &Path| requests.iter().any(|r| r.target == target);
+    let declared = declared.iter().map(PathBuf::from).filter(|t| t.is_absolute() && !covered(t));
+    let declared = declared.map(|target| MountRequest { source: Source::Volume(None), target, read_only: false, propagation: None });
+    for request in requests.iter().cloned().chain(declared) {
+        let what = match request.source {
+            Source::Tmpfs { options, exec } => PlannedSource::Tmpfs { options, exec },
+            Source::Bind { path, create, .. } => {
+                if create && !path.exists() {
+                    std::fs::create_dir_all(&path).map_err(|e| FsError::new("make the folder", &path, e))?;
+                }
+                PlannedSource::Bind { path, optional: false }
+            }
+            Source::Volume(name) => {
+                let path = volume(host, name.as_ref())?;
+                if name.is_none() && let Some(folder) = path.parent() {
+                    own.push(folder.to_owned());
+                }
+                PlannedSource::Bind { path, optional: false }
+            }
+        };
+        planned.push(PlannedMount {
+            what,
+            target: request.target,
+            read_only: request.read_only,
+            propagation: request.propagation,
+        });
+    }
+    // A mount below another one comes after it, whatever the order typed.
+    planned.sort_by_key(|m| m.target.components().count());
+    Ok((planned, own))
+}
+
+/// The folder of a volume, made when it is missing: `volumes/NAME/_data`.
+fn volume(host: &Host, name: Option<&Name>) -> Result<PathBuf, Error> {
+    let name = match name {
+        Some(name) => name.as_str().to_owned(),
+        None => {
+            let mut random = [0_u8; 32];
+            fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
+            crate::names::ContainerId::from_bytes(&random).as_str().to_owned()
+        }
+    };
+    let path = host.data.join("volumes").join(name).join("_data");
+    fs::make_private_dirs(&path)?;
+    rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o755))
+        .map_err(|e| FsError::new("set the mode of", &path, e))?;
+    Ok(path)
+}

@@ -119,6 +119,22 @@ pub fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
     read_regular(File::from(fd), path, bytes_max)
 }
 
+/// Opens a regular file of the host for reading: a FIFO, a device or a socket is refused and
+/// never waited for.
+///
+/// # Errors
+/// What the kernel says, or that it is not a regular file.
+pub fn open_regular(path: &Path) -> Result<File, FsError> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| FsError::new("open", path, e))?;
+    let file = File::from(fd);
+    let meta = file.metadata().map_err(|e| FsError::new("read", path, e))?;
+    if !meta.is_file() {
+        return Err(FsError::new("read", path, io::Error::other("it is not a regular file")));
+    }
+    Ok(file)
+}
+
 fn read_regular(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
     let meta = file.metadata().map_err(|e| FsError::new("read", path, e))?;
     if !meta.is_file() {

@@ -229,7 +229,7 @@ fn enter_stage(start: &StageStart<'_>) -> Result<std::convert::Infallible, Proce
         }
     }
     keep_capabilities_over_exec()?;
-    let program = if start.unshare.contains(UnshareFlags::NEWNS) { sealed_copy(own.as_fd())? } else { own };
+    let program = sealed_copy(own.as_fd())?;
     for (number, fd) in (0..).zip(&start.stdio) {
         if let Some(fd) = fd {
             put_descriptor(fd.as_fd(), number)?;
@@ -291,15 +291,37 @@ fn keep_capabilities_over_exec() -> Result<(), ProcessError> {
     Ok(())
 }
 
-/// A read-only view of `file` in a mount of its own, attached nowhere.
-fn sealed_copy(file: BorrowedFd<'_>) -> Result<OwnedFd, ProcessError> {
+/// A view of our own program that nobody can write through: a read-only mount of its own, attached
+/// nowhere, or, when its path leads to another file by now, a sealed copy in memory.
+fn sealed_copy(own: BorrowedFd<'_>) -> Result<OwnedFd, ProcessError> {
     use rustix::mount::OpenTreeFlags;
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let mount = rustix::mount::open_tree(file, "", flags)
-        .map_err(|e| ProcessError::call("make a mount of our own program", e))?;
-    set_mount_attributes(mount.as_fd(), MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, 0, None, false)?;
-    Ok(mount)
+    let call = |e: rustix::io::Errno| ProcessError::call("make a read-only view of our own program", e);
+    // The mount must be of our new mount namespace, so the file is found again by its path.
+    let path = rustix::fs::readlink("/proc/self/exe", Vec::new()).map_err(call)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let expected = rustix::fs::fstat(own).map_err(call)?;
+    if let Ok(mount) = rustix::mount::open_tree(rustix::fs::CWD, path.as_c_str(), flags)
+        && rustix::fs::fstat(&mount).is_ok_and(|s| (s.st_dev, s.st_ino) == (expected.st_dev, expected.st_ino))
+        && set_mount_attributes(mount.as_fd(), MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, 0, None, false).is_ok()
+    {
+        return Ok(mount);
+    }
+    copy_in_memory()
+}
+
+/// A sealed copy of our own program in memory: it costs some milliseconds, and is needed only when
+/// the program file was replaced or lies where it cannot be mounted from.
+fn copy_in_memory() -> Result<OwnedFd, ProcessError> {
+    use rustix::fs::{MemfdFlags, SealFlags};
+    let call = |e: io::Error| ProcessError::call("copy our own program into memory", e);
+    let fd = rustix::fs::memfd_create("cuddy", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(|e| call(e.into()))?;
+    let mut copy = std::fs::File::from(fd);
+    let mut own = std::fs::File::open("/proc/self/exe").map_err(call)?;
+    io::copy(&mut own, &mut copy).map_err(call)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&copy, seals).map_err(|e| call(e.into()))?;
+    Ok(copy.into())
 }
 
 /// mount_setattr(2): read-only.
@@ -478,12 +500,12 @@ pub fn inherited(number: RawFd) -> Result<OwnedFd, ProcessError> {
 }
 
 /// Installs a seccomp filter on this process (seccomp(2)): instructions of 8 bytes each, in the
-/// kernel's `struct sock_filter` layout. It needs `no_new_privs`, or `CAP_SYS_ADMIN` in its user
-/// namespace.
+/// kernel's `struct sock_filter` layout, and `SECCOMP_FILTER_FLAG_*`. It needs `no_new_privs`, or
+/// `CAP_SYS_ADMIN` in its user namespace.
 ///
 /// # Errors
 /// What the kernel says: `EINVAL` for a program that it does not accept.
-pub fn install_seccomp(program: &[u8]) -> Result<(), ProcessError> {
+pub fn install_seccomp(program: &[u8], flags: u32) -> Result<(), ProcessError> {
     let wrong =
         || ProcessError::call("install the seccomp filter", io::Error::from(io::ErrorKind::InvalidInput));
     let (instructions, rest) = program.as_chunks::<8>();
@@ -501,7 +523,7 @@ pub fn install_seccomp(program: &[u8]) -> Result<(), ProcessError> {
     // SAFETY: seccomp(2) reads `len` instructions behind `filter` and copies them: `aligned` holds
     // exactly that many and lives until the call returns.
     let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, std::ptr::from_ref(&program))
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&program))
     };
     if result == 0 {
         Ok(())

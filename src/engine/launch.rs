@@ -1,0 +1,456 @@
+//! Carries one decided container out, from its place on disk to its end; every surface comes by here.
+//!
+//! It decides nothing but what only the moment can tell: the id, where a cgroup can be had.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::container::bpf::Program;
+use crate::container::cgroup::{self, Cgroup, CgroupError};
+use crate::container::delegation::{self, Lack, Support};
+use crate::container::idmap::IdMap;
+use crate::container::lifecycle::{self, Launch, Outcome};
+use crate::container::limits::{Limits, Resource};
+use crate::container::options::{DeviceRequest, Network, SeccompChoice, Ulimit};
+use crate::container::plan::{End, Plan, PlannedMount, Root, Walls, hex};
+use crate::container::seccomp::{self, Conditions, Profile};
+use crate::container::spec::{self, Masks, SpecRequest};
+use crate::container::stage;
+use crate::container::state::{Place, Places, ProcessId};
+use crate::container::syscalls::Arch;
+use crate::engine::host::Host;
+use crate::error::{Error, ErrorKind};
+use crate::names::{ContainerId, Name};
+use crate::sys::fs::{self, FsError};
+
+/// Largest filter on disk, in bytes: what the kernel takes and our header.
+const FILTER_BYTES_MAX: u64 = 64 << 10;
+
+/// One line for the person who asked, on standard error.
+pub type Warn<'a> = &'a mut dyn FnMut(&str);
+
+/// What stands at `/`, before there is a place for it.
+#[derive(Debug)]
+pub enum RootChoice {
+    /// Filled by the mounts.
+    Empty(Root),
+    /// Layers of an image, bottom first.
+    Layers(Vec<PathBuf>),
+}
+
+/// What becomes of a limit that this host cannot enforce.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unenforced {
+    /// A warning, and the container runs without, as Docker does.
+    Warn,
+    /// An error for the named ones; the others were only a default and are told in one line.
+    Refuse {
+        /// What a person named.
+        named: Vec<Resource>,
+    },
+}
+
+/// One container, decided.
+#[derive(Debug)]
+pub struct Decided {
+    /// The image as typed.
+    pub image: String,
+    /// Its name.
+    pub name: Option<Name>,
+    /// Its id is written here.
+    pub cidfile: Option<PathBuf>,
+    /// What stands at `/`.
+    pub root: RootChoice,
+    /// `/` cannot be written.
+    pub read_only: bool,
+    /// Mounts, in order.
+    pub mounts: Vec<PlannedMount>,
+    /// Files of ours.
+    pub files: Vec<(PathBuf, String)>,
+    /// Folders of volumes that end with the container.
+    pub volumes: Vec<PathBuf>,
+    /// Who the command is, to be looked up inside; `None` is the map's first user.
+    pub user: Option<String>,
+    /// Supplementary groups.
+    pub groups: Vec<String>,
+    /// The ids there are.
+    pub map: Option<IdMap>,
+    /// Program and arguments.
+    pub arguments: Vec<String>,
+    /// `NAME=VALUE`.
+    pub environment: Vec<String>,
+    /// The command's folder.
+    pub workdir: String,
+    /// Host name; `None` is the short id.
+    pub hostname: Option<String>,
+    /// More lines of `/etc/hosts`: name, address.
+    pub hosts: Vec<(String, String)>,
+    /// Our input is the command's.
+    pub interactive: bool,
+    /// A terminal of its own.
+    pub tty: bool,
+    /// Capabilities by full name.
+    pub capabilities: Vec<String>,
+    /// `no_new_privs`.
+    pub no_new_privileges: bool,
+    /// The filter.
+    pub seccomp: SeccompChoice,
+    /// Where files can be written by Landlock; `None` is no second wall.
+    pub landlock: Option<Vec<PathBuf>>,
+    /// What is hidden.
+    pub masks: Masks,
+    /// rlimits.
+    pub ulimits: Vec<Ulimit>,
+    /// The network.
+    pub network: Network,
+    /// Size of `/dev/shm`, in bytes.
+    pub shm_bytes: u64,
+    /// Devices.
+    pub devices: Vec<DeviceRequest>,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+    /// What cgroups enforce.
+    pub limits: Limits,
+    /// And when they cannot.
+    pub unenforced: Unenforced,
+    /// A reaper of ours comes first.
+    pub init: bool,
+    /// File mode mask.
+    pub umask: u32,
+    /// The command is killed this long after it was asked to end.
+    pub grace: Option<Duration>,
+}
+
+/// How a container ended, for the exit code and for the person.
+#[derive(Debug)]
+pub struct Finished {
+    /// The command's own, 126, 127, or 128 and the signal.
+    pub code: i32,
+    /// What has to be said about it.
+    pub error: Option<Error>,
+}
+
+/// Runs the container in the foreground and clears it away.
+///
+/// # Errors
+/// What kept the command from being executed; a command that failed is no error.
+pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finished, Error> {
+    fs::make_private_dirs(&host.data)?;
+    let places = Places::open(&host.data)?;
+    clear_away(host, &places, warn)?;
+    let mut random = [0_u8; 32];
+    fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
+    let id = ContainerId::from_bytes(&random);
+    let filter = filter(host, &decided.seccomp, &decided.capabilities)?;
+    let cidfile = decided.cidfile.as_deref().map(|path| write_cidfile(path, &id)).transpose()?;
+    let mut place = places.take(id, decided.name.clone(), &decided.image)?;
+    let volumes = decided.volumes.clone();
+    let finished = run_in(host, decided, filter, &mut place, volumes, warn);
+    // What could not be removed now is found by the next command.
+    if let Err(error) = remove_place(place, warn) {
+        warn(&format!("{error}; the next command tries again"));
+    }
+    if finished.is_err() && let Some(path) = cidfile {
+        let _gone = rustix::fs::unlink(path);
+    }
+    finished
+}
+
+fn remove_place(place: Place, _warn: Warn<'_>) -> Result<(), Error> {
+    Ok(place.remove()?)
+}
+
+/// Clears away what dead commands left: processes, cgroups, folders.
+fn clear_away(host: &Host, places: &Places, warn: Warn<'_>) -> Result<(), Error> {
+    for leftover in places.sweep()? {
+        if let Some(path) = leftover.record.as_ref().and_then(|r| r.cgroup.as_deref()) {
+            let support = support(host);
+            if let Some(Err(error)) = support.mount().map(|mount| cgroup::sweep(mount, path)) {
+                warn(&format!("cannot remove the cgroup of a dead container: {}", Error::from(error)));
+            }
+        }
+        if let Err(error) = leftover.remove() {
+            warn(&format!("cannot clear a dead container away: {}", Error::from(error)));
+        }
+    }
+    Ok(())
+}
+
+fn support(host: &Host) -> Support {
+    delegation::probe(&delegation::Environment { uid: host.uid, runtime_dir: host.runtime.clone() })
+}
+
+/// Docker's rule: the file must not exist, so that two runs never share one.
+fn write_cidfile(path: &Path, id: &ContainerId) -> Result<PathBuf, Error> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let wrong = |e: rustix::io::Errno| Error::from(FsError::new("make the container id file", path, e));
+    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map_err(wrong)?;
+    rustix::io::write(&file, id.as_str().as_bytes()).map_err(wrong)?;
+    Ok(path.to_owned())
+}
+
+fn run_in(
+    host: &Host,
+    mut decided: Decided,
+    filter: String,
+    place: &mut Place,
+    volumes: Vec<PathBuf>,
+    warn: Warn<'_>,
+) -> Result<Finished, Error> {
+    let cgroup = make_cgroup(host, &mut decided, place.id(), warn)?;
+    place.save(|record| {
+        record.cgroup = cgroup.as_ref().map(|c| c.path().to_owned());
+        record.volumes = volumes;
+    })?;
+    let interactive = decided.interactive;
+    let stdio = [stdin_of(&decided)?, None, None];
+    let (grace, name) = (decided.grace, decided.arguments.first().cloned().unwrap_or_default());
+    let plan = plan(host, decided, filter, place)?;
+    let running = lifecycle::start(Launch {
+        plan,
+        stdio,
+        interactive,
+        cgroup: cgroup.as_ref().map(Cgroup::dir),
+        grace,
+    })
+    .inspect_err(|_| forget(cgroup.as_ref()))?;
+    let stage = ProcessId::of(running.stage_pid());
+    let outcome = running.supervise(|pid| {
+        Ok(place.save(|record| {
+            record.stage = stage;
+            record.init = ProcessId::of(pid);
+        })?)
+    });
+    let oom_kills = cgroup.as_ref().and_then(|c| c.oom_kills().ok()).unwrap_or(0);
+    if let Some(cgroup) = cgroup {
+        let gone = cgroup.kill().and_then(|()| cgroup.remove());
+        if let Err(error) = gone {
+            warn(&format!("cannot remove the container's cgroup: {}", Error::from(error)));
+        }
+    }
+    Ok(finish(outcome?, oom_kills, &name))
+}
+
+/// An end that never came to anything must not keep its cgroup.
+fn forget(cgroup: Option<&Cgroup>) {
+    if let Some(cgroup) = cgroup {
+        let _killed = cgroup.kill();
+    }
+}
+
+fn finish(outcome: Outcome, oom_kills: u64, name: &str) -> Finished {
+    if let Some((code, error)) = outcome.not_executed {
+        return Finished { code, error: Some(error) };
+    }
+    let code = outcome.end.code();
+    let killed = matches!(outcome.end, End::Signaled(9) | End::Exited(137));
+    let error = (oom_kills > 0).then(|| {
+        let what = if killed { format!("`{name}` was killed") } else { "a process in the container was killed".to_owned() };
+        Error::new(ErrorKind::Limit, format!("{what}: the container used all the memory it may have"))
+            .hint("give it more with `--memory`")
+    });
+    Finished { code, error }
+}
+
+/// Nothing comes in unless it was asked for, as Docker has it; a terminal brings its own.
+fn stdin_of(decided: &Decided) -> Result<Option<OwnedFd>, Error> {
+    if decided.interactive && !decided.tty {
+        return Ok(None);
+    }
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    Ok(Some(null.map_err(|e| FsError::new("open", "/dev/null", e))?))
+}
+
+fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<Plan, Error> {
+    let folder = place.folder();
+    stage::make_folders(folder)?;
+    let root = match decided.root {
+        RootChoice::Empty(root) => root,
+        RootChoice::Layers(lowers) => {
+            let (upper, work) = (folder.join("upper"), folder.join("work"));
+            for path in [&upper, &work] {
+                rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).map_err(|e| FsError::new("make the folder", path, e))?;
+            }
+            Root::Layers { lowers, upper, work }
+        }
+    };
+    let hostname = decided.hostname.clone().unwrap_or_else(|| place.id().short().to_owned());
+    let rootfs = folder.join("rootfs");
+    let mut environment = decided.environment;
+    if !environment.iter().any(|e| e.starts_with("HOSTNAME=")) && decided.masks != Masks::Strict {
+        environment.push(format!("HOSTNAME={hostname}"));
+    }
+    let spec = spec::build(&SpecRequest {
+        arguments: &decided.arguments,
+        environment: &environment,
+        workdir: &decided.workdir,
+        hostname: &hostname,
+        tty: decided.tty,
+        rootfs: &rootfs,
+        read_only: decided.read_only,
+        capabilities: &decided.capabilities,
+        no_new_privileges: decided.no_new_privileges,
+        ulimits: &decided.ulimits,
+        network: decided.network,
+        shm_bytes: decided.shm_bytes,
+        devices: &decided.devices,
+        masks: decided.masks,
+        map: decided.map.as_ref(),
+        labels: &decided.labels,
+        cgroup: &format!("/cuddy-{}", place.id()),
+    })?;
+    let mut files = decided.files;
+    files.extend(network_files(&hostname, &decided.hosts, decided.network)?);
+    let propagation = decided.mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
+    Ok(Plan {
+        id: place.id().as_str().to_owned(),
+        scratch: folder.join("scratch"),
+        rootfs,
+        root,
+        mounts: decided.mounts,
+        files,
+        user: decided.user,
+        groups: decided.groups,
+        map: decided.map,
+        login: host.login.clone(),
+        spec,
+        walls: Walls {
+            filter,
+            landlock: decided.landlock,
+            landlock_required: false,
+            umask: decided.umask,
+            init: decided.init,
+            propagation,
+        },
+    })
+}
+
+/// `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf`, which Docker makes anew for each container.
+fn network_files(
+    hostname: &str,
+    hosts: &[(String, String)],
+    network: Network,
+) -> Result<Vec<(PathBuf, String)>, Error> {
+    /// Largest `/etc/resolv.conf` of the host that is passed on, in bytes.
+    const RESOLV_BYTES_MAX: u64 = 64 << 10;
+    let mut table = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    table.push_str(&format!("127.0.0.1\t{hostname}\n"));
+    for (name, address) in hosts {
+        table.push_str(&format!("{address}\t{name}\n"));
+    }
+    let resolv = match network {
+        Network::None => String::new(),
+        Network::Host => match fs::read_file(Path::new("/etc/resolv.conf"), RESOLV_BYTES_MAX) {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+            Err(e) if e.source.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(e.into()),
+        },
+    };
+    let file = |name: &str, text| (Path::new("/etc").join(name), text);
+    Ok(vec![file("hostname", format!("{hostname}\n")), file("hosts", table), file("resolv.conf", resolv)])
+}
+
+/// The filter of a profile as text for the plan: compiled once for each host and kept by digest.
+fn filter(host: &Host, choice: &SeccompChoice, capabilities: &[String]) -> Result<String, Error> {
+    let read;
+    let json: &[u8] = match choice {
+        SeccompChoice::Unconfined => return Ok(String::new()),
+        SeccompChoice::Default => seccomp::DEFAULT.as_bytes(),
+        SeccompChoice::Strict => seccomp::STRICT.as_bytes(),
+        SeccompChoice::File(path) => {
+            read = fs::read_file(&host.cwd.join(path), seccomp::PROFILE_BYTES_MAX as u64)?;
+            &read
+        }
+    };
+    let arch = Arch::NATIVE.ok_or(seccomp::SeccompError::Arch)?;
+    let conditions = Conditions { capabilities: capabilities.iter().cloned().collect(), kernel: kernel_version(), arch };
+    let key = seccomp::cache_key(json, &conditions);
+    let folder = host.data.join("filters");
+    if let Ok(bytes) = fs::read_file(&folder.join(key.hex()), FILTER_BYTES_MAX)
+        && Program::from_bytes(&bytes).is_ok()
+    {
+        return Ok(hex(&bytes));
+    }
+    let program = seccomp::compile(&Profile::parse(json)?, &conditions)?;
+    let bytes = program.to_bytes();
+    fs::make_private_dirs(&folder)?;
+    fs::replace_file(fs::open_dir(&folder)?.as_fd(), key.hex().as_ref(), &bytes, Mode::from_raw_mode(0o600))?;
+    Ok(hex(&bytes))
+}
+
+fn kernel_version() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Makes the container's cgroup for what this host can enforce, and deals with what it cannot.
+fn make_cgroup(
+    host: &Host,
+    decided: &mut Decided,
+    id: &ContainerId,
+    warn: Warn<'_>,
+) -> Result<Option<Cgroup>, Error> {
+    let asked = decided.limits.resources();
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    let support = support(host);
+    let mut limits = decided.limits.clone();
+    if support.way(&asked).is_err() {
+        let mut missing: Vec<(Resource, Lack)> = Vec::new();
+        for &resource in &asked {
+            if let Err(lack) = support.way(&[resource]) {
+                limits = limits.without(resource);
+                missing.push((resource, lack));
+            }
+        }
+        give_up(host, decided, &missing, warn)?;
+    }
+    if limits.resources().is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(cgroup::create(&support, id, &limits)?))
+}
+
+/// A limit that cannot be enforced is refused, or told, and replaced by what can be had without a
+/// cgroup; it is never dropped in silence.
+fn give_up(
+    host: &Host,
+    decided: &mut Decided,
+    missing: &[(Resource, Lack)],
+    warn: Warn<'_>,
+) -> Result<(), Error> {
+    if let Unenforced::Refuse { named } = &decided.unenforced
+        && let Some((resource, lack)) = missing.iter().find(|(resource, _)| named.contains(resource))
+    {
+        return Err(CgroupError::Unsupported { what: resource.noun().to_owned(), lack: lack.clone() }.into());
+    }
+    let Some((_, lack)) = missing.first() else { return Ok(()) };
+    let mut told: Vec<&str> = Vec::new();
+    for (resource, _) in missing {
+        // Processes are counted for each user namespace, but never for the host's user 0.
+        if let (Resource::Pids, Some(pids), true) = (resource, decided.limits.pids, host.uid != 0) {
+            decided.ulimits.retain(|u| u.name != "nproc");
+            decided.ulimits.push(Ulimit { name: "nproc".to_owned(), soft: pids, hard: pids });
+        } else {
+            told.push(resource.noun());
+        }
+    }
+    if told.is_empty() {
+        return Ok(());
+    }
+    let what = told.join(", ");
+    match decided.unenforced {
+        Unenforced::Warn => warn(&format!("this host cannot limit {what}; limitation discarded ({}; fix: {})", lack.reason, lack.fix)),
+        Unenforced::Refuse { .. } => {
+            warn(&format!("no limit on {what} here ({}); `cuddy doctor` says how to change that", lack.reason));
+        }
+    }
+    Ok(())
+}
