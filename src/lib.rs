@@ -14,10 +14,10 @@ pub mod names;
 pub mod sys {
     /// ● Open beneath a root, write then rename, locks; every error names its path.
     pub mod fs;
-    /// ● Datagrams between two of our processes, with a descriptor on board.
-    pub mod channel;
     /// ● Start ourselves again, namespaces, pidfds, the last steps before exec.
     pub mod process;
+    /// ● Datagrams between two of our processes, with a descriptor on board.
+    pub mod channel;
 }
 
 // ── three parts that do not know each other ─────────────────────────────────────────────────────
@@ -128,8 +128,10 @@ pub mod engine {
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
     pub mod sandboxes;
-    /// ● What this host can do, what follows, and the line that fixes it.
+    /// ○ What a host can do, judged from facts: what follows, and the line that fixes it.
     pub mod doctor;
+    /// ● Reads and tries what this host can do.
+    pub mod facts;
 }
 
 // ── surfaces: know engine, ground and pure types only ───────────────────────────────────────────
