@@ -130,6 +130,8 @@ pub mod engine {
     pub mod sandboxes;
     /// ○ What a host can do, judged from facts: what follows, and the line that fixes it.
     pub mod doctor;
+    /// ● Tries what a container needs, each time in a child process.
+    pub mod trials;
     /// ● Reads and tries what this host can do.
     pub mod facts;
 }

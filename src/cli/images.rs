@@ -19,11 +19,13 @@ pub fn load(host: &Host, args: &Load) -> Result<(), Error> {
     let mut text = String::new();
     for image in loaded {
         for name in &image.names {
-            let line = if args.quiet { name.familiar() } else { format!("Loaded image: {}", name.familiar()) };
+            let line =
+                if args.quiet { name.familiar() } else { format!("Loaded image: {}", name.familiar()) };
             text.push_str(&format!("{line}\n"));
         }
         if image.names.is_empty() {
-            let line = if args.quiet { image.id.to_string() } else { format!("Loaded image ID: {}", image.id) };
+            let line =
+                if args.quiet { image.id.to_string() } else { format!("Loaded image ID: {}", image.id) };
             text.push_str(&format!("{line}\n"));
         }
     }
@@ -53,12 +55,16 @@ pub fn import(host: &Host, args: &Import) -> Result<(), Error> {
 pub fn list(host: &Host, args: &Images) -> Result<(), Error> {
     let list = images::list(host)?;
     match args.format.as_deref() {
-        _ if args.quiet => terminal::to_stdout(&list.iter().map(|i| format!("{}\n", short(i))).collect::<String>()),
+        _ if args.quiet => {
+            terminal::to_stdout(&list.iter().map(|i| format!("{}\n", short(i))).collect::<String>())
+        }
         None | Some("table") => terminal::to_stdout(&table(&list)),
         Some("json") => {
             let line = |image: &ImageList| serde_json::to_string(image).map(|text| text + "\n");
             let text: Result<String, _> = list.iter().map(line).collect();
-            terminal::to_stdout(&text.map_err(|e| Error::new(ErrorKind::Bug, format!("cannot write JSON: {e}")))?)
+            terminal::to_stdout(
+                &text.map_err(|e| Error::new(ErrorKind::Bug, format!("cannot write JSON: {e}")))?,
+            )
         }
         Some(other) => {
             let error = Error::new(ErrorKind::Usage, format!("`{other}` is not a format"));
@@ -116,7 +122,9 @@ mod tests {
 
     #[test]
     fn sizes_are_printed_as_docker_prints_them() {
-        for (bytes, text) in [(0, "0B"), (999, "999B"), (1_500, "1.50kB"), (12_345_678, "12.3MB"), (216_000_000, "216MB")] {
+        for (bytes, text) in
+            [(0, "0B"), (999, "999B"), (1_500, "1.50kB"), (12_345_678, "12.3MB"), (216_000_000, "216MB")]
+        {
             assert_eq!(size(bytes), text);
         }
     }

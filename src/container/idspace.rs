@@ -116,7 +116,9 @@ pub fn enter(map: &IdMap) -> Result<(), Error> {
     let (bytes, _) = answer?.ok_or(IdSpaceError::Died)?;
     match String::from_utf8_lossy(&bytes).strip_prefix('=') {
         Some("") => Ok(()),
-        said => Err(IdSpaceError::Maps { program: "newuidmap", said: said.unwrap_or_default().to_owned() }.into()),
+        said => {
+            Err(IdSpaceError::Maps { program: "newuidmap", said: said.unwrap_or_default().to_owned() }.into())
+        }
     }
 }
 

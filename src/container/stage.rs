@@ -123,7 +123,8 @@ fn show_cgroup2() -> Result<(), StageError> {
     let is_cgroup2 = |path: &&str| rustix::fs::statfs(*path).is_ok_and(|s| s.f_type == CGROUP2_MAGIC);
     let here = "/sys/fs/cgroup";
     if let Some(found) = [here, "/sys/fs/cgroup/unified"].iter().find(|path| is_cgroup2(path)) {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         let tree = rustix::mount::open_tree(rustix::fs::CWD, *found, flags).map_err(wrong)?;
         process::set_mount_attributes(tree.as_fd(), process::MOUNT_ATTR_RDONLY, 0, None, true)
             .map_err(|e| StageError::Mount { source: io::Error::other(e) })?;

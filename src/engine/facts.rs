@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
-use crate::container::delegation::Support;
+use crate::container::delegation::{Environment, Support, probe};
 use crate::container::idmap::subordinate_ranges;
 use crate::container::limits::Resource;
 use crate::engine::doctor::{Cgroups, Delegation, Facts, Family, Tool, Tun};
+use crate::engine::host;
+use crate::engine::trials;
 use crate::sys::fs::read_file;
+use crate::sys::process;
 
 /// Most bytes of a file of `/proc` or `/etc` that is read here: `/etc/subuid` may hold 10,000 users.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -92,6 +95,23 @@ pub fn read(root: &Path, caller: &Caller, trials: &Trials<'_>) -> Facts {
         tun: host.tun(),
         inside: host.inside(),
     }
+}
+
+/// The facts of this very host, with every trial made.
+pub fn of_host(host: &host::Host) -> Facts {
+    let program = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+    let caller = Caller { login: host.login.clone(), uid: host.uid, program, path: host.path.clone() };
+    let environment = Environment { uid: host.uid, runtime_dir: host.runtime.clone() };
+    read(
+        Path::new("/"),
+        &caller,
+        &Trials {
+            user_namespace: &trials::user_namespace,
+            overlay: &|| trials::overlay(&host.data),
+            landlock_abi: &process::landlock_version,
+            delegation: &|| delegation(&probe(&environment)),
+        },
+    )
 }
 
 /// What `support` gives a container, each controller asked for alone.

@@ -78,7 +78,12 @@ pub fn load(host: &Host, input: Option<&Path>, warn: Warn<'_>) -> Result<Vec<Loa
 ///
 /// # Errors
 /// What is wrong with the tar; the store is then as it was.
-pub fn import(host: &Host, input: Option<&Path>, name: &ImageReference, warn: Warn<'_>) -> Result<Vec<LoadedImage>, Error> {
+pub fn import(
+    host: &Host,
+    input: Option<&Path>,
+    name: &ImageReference,
+    warn: Warn<'_>,
+) -> Result<Vec<LoadedImage>, Error> {
     let file = open(host, input)?;
     let owners = take_ids(host, warn)?;
     let report = archive::import(&Store::open(&host.data)?, file, name, owners)?;
@@ -104,7 +109,12 @@ pub fn list(host: &Host) -> Result<Vec<ImageList>, Error> {
 ///
 /// # Errors
 /// `NotFound` with similar names, or `Unsupported` for another platform.
-pub fn defaults(host: &Host, text: &str, platform: Option<&str>, warn: Warn<'_>) -> Result<ImageDefaults, Error> {
+pub fn defaults(
+    host: &Host,
+    text: &str,
+    platform: Option<&str>,
+    warn: Warn<'_>,
+) -> Result<ImageDefaults, Error> {
     let reference: ImageReference = text.parse()?;
     let image = Store::open(&host.data)?.resolve(&reference)?;
     let has = Platform { os: image.config.os.clone(), architecture: image.config.architecture.clone() };
@@ -112,11 +122,15 @@ pub fn defaults(host: &Host, text: &str, platform: Option<&str>, warn: Warn<'_>)
     if let Some(wanted) = &wanted
         && (wanted.first() != Some(&has.os) || wanted.get(1).is_some_and(|a| *a != has.architecture))
     {
-        let error = Error::new(ErrorKind::NotFound, format!("image `{text}` is for {has}, not {}", wanted.join("/")));
+        let error =
+            Error::new(ErrorKind::NotFound, format!("image `{text}` is for {has}, not {}", wanted.join("/")));
         return Err(error.hint("load one that is made for that platform"));
     }
     if let Some(foreign) = image.config.foreign_platform() {
-        warn(&format!("image `{text}` is made for {foreign}, this host is {}: its programs may not run", Platform::host()));
+        warn(&format!(
+            "image `{text}` is made for {foreign}, this host is {}: its programs may not run",
+            Platform::host()
+        ));
     }
     let some = |text: String| (!text.is_empty()).then_some(text);
     Ok(ImageDefaults {
@@ -157,10 +171,16 @@ fn take_ids(host: &Host, warn: Warn<'_>) -> Result<Owners, Error> {
 
 fn tell(report: Report, warn: Warn<'_>) -> Vec<LoadedImage> {
     if report.skipped.devices > 0 {
-        warn(&format!("{} device files of the image were not made: /dev is made anew in each container", report.skipped.devices));
+        warn(&format!(
+            "{} device files of the image were not made: /dev is made anew in each container",
+            report.skipped.devices
+        ));
     }
     if report.skipped.xattrs > 0 {
-        warn(&format!("{} extended attributes of the image were left out: they mean something to the host", report.skipped.xattrs));
+        warn(&format!(
+            "{} extended attributes of the image were left out: they mean something to the host",
+            report.skipped.xattrs
+        ));
     }
     for image in &report.images {
         if let Some(platform) = &image.foreign_platform {
