@@ -41,6 +41,9 @@ pub enum LifecycleError {
     /// The stage said something else than it may.
     #[error("the process that holds the container spoke out of turn")]
     Confused,
+    /// What the stage said is not one of its words.
+    #[error("the process that holds the container cannot be understood")]
+    Garbled(#[source] serde_json::Error),
     /// The plan is larger than a message.
     #[error(
         "the container has too many mounts, variables or arguments: its plan has {bytes} bytes of {MESSAGE_BYTES_MAX}"
@@ -56,7 +59,7 @@ impl Fault for LifecycleError {
         match self {
             Self::TooSlow { .. } => ErrorKind::Limit,
             Self::StageDied => ErrorKind::Failed,
-            Self::Confused => ErrorKind::Bug,
+            Self::Confused | Self::Garbled(_) => ErrorKind::Bug,
             Self::PlanTooLarge { .. } => ErrorKind::Limit,
         }
     }
@@ -65,7 +68,7 @@ impl Fault for LifecycleError {
         match self {
             Self::StageDied => vec!["it may have been killed, for example for want of memory".to_owned()],
             Self::PlanTooLarge { .. } => vec!["put variables into a file of the workspace".to_owned()],
-            Self::TooSlow { .. } | Self::Confused => Vec::new(),
+            Self::TooSlow { .. } | Self::Confused | Self::Garbled(_) => Vec::new(),
         }
     }
 }
@@ -200,7 +203,7 @@ impl Running {
         let Some((bytes, fd)) = channel::receive(self.socket.as_fd(), MESSAGE_BYTES_MAX)? else {
             return Ok(None);
         };
-        let report = serde_json::from_slice(&bytes).map_err(|_| LifecycleError::Confused)?;
+        let report = serde_json::from_slice(&bytes).map_err(LifecycleError::Garbled)?;
         Ok(Some((report, fd)))
     }
 

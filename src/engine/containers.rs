@@ -190,10 +190,10 @@ fn map(
         UserNamespace::Root => {}
     }
     let other_user = user.is_some_and(|u| !matches!(u, "0" | "root" | "0:0" | "root:root"));
-    if image.has_other_ids || other_user {
-        if let Some(map) = host.subordinate_map() {
-            return Ok(Some(map));
-        }
+    if (image.has_other_ids || other_user)
+        && let Some(map) = host.subordinate_map()
+    {
+        return Ok(Some(map));
     }
     Ok(Some(IdMap::single((0, 0), outside)))
 }
