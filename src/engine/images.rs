@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::audit;
 use crate::container::idspace;
 use crate::engine::host::Host;
 use crate::engine::launch::{RootChoice, Warn};
@@ -71,6 +72,7 @@ pub fn load(host: &Host, input: Option<&Path>, warn: Warn<'_>) -> Result<Vec<Loa
     let file = open(host, input)?;
     let owners = take_ids(host, warn)?;
     let report = archive::load(&Store::open(&host.data)?, file, owners)?;
+    record(host, "load", &report)?;
     Ok(tell(report, warn))
 }
 
@@ -87,7 +89,16 @@ pub fn import(
     let file = open(host, input)?;
     let owners = take_ids(host, warn)?;
     let report = archive::import(&Store::open(&host.data)?, file, name, owners)?;
+    record(host, "import", &report)?;
     Ok(tell(report, warn))
+}
+
+fn record(host: &Host, verb: &str, report: &Report) -> Result<(), Error> {
+    for image in &report.images {
+        let name = image.names.first().map(ImageReference::familiar).unwrap_or_default();
+        audit::append(&host.data, verb, &name, image.id.as_str(), audit::Outcome::Ended(0))?;
+    }
+    Ok(())
 }
 
 /// The images there are.

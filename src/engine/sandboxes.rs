@@ -237,7 +237,8 @@ fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Error
     let mut files = std::mem::take(&mut ground.needed);
     files.extend(named);
     let mut notes = std::mem::take(&mut ground.notes);
-    notes.extend(policy.workspaces.iter().filter_map(|(path, _)| worktree_note(&host.cwd.join(path), &files)));
+    notes
+        .extend(policy.workspaces.iter().filter_map(|(path, _)| worktree_note(&host.cwd.join(path), &files)));
     let mut mounts = ground.mounts;
     mounts.push(tmpfs("/tmp"));
     mounts.extend(files.iter().map(bind));
@@ -301,7 +302,9 @@ struct Ground {
 fn host_ground(host: &Host, policy: &Policy, named: &[FileAccess]) -> Result<Ground, Error> {
     if policy.command.is_empty() {
         let error = Error::new(ErrorKind::Usage, "no command was given");
-        return Err(error.hint("write the server's command line behind `--`: `cuddy mcp run -- node server.js`"));
+        return Err(
+            error.hint("write the server's command line behind `--`: `cuddy mcp run -- node server.js`")
+        );
     }
     let home = host.home.as_deref().and_then(Path::to_str).unwrap_or("/");
     let account = Account { name: &host.login, uid: host.uid, gid: host.gid, home };
