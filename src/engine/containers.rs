@@ -180,7 +180,7 @@ fn map(
 ) -> Result<Option<IdMap>, Error> {
     let outside = (host.uid, host.gid);
     match choice {
-        UserNamespace::Host if host.uid == 0 => return Ok(None),
+        UserNamespace::Host if host.uid == 0 => return host.identity_map().map(Some),
         UserNamespace::Host => {
             let error =
                 Error::new(ErrorKind::Denied, "`--userns host` is for root: another user owns nothing there");
