@@ -219,6 +219,11 @@ impl Started {
         }
     }
 
+    /// Waits until it prints more, or a moment.
+    pub(crate) fn wait_more(&mut self) {
+        assert!(self.step(&[]), "{}: ended: {}", self.line, self.so_far());
+    }
+
     /// How often standard output holds `text` by now.
     pub(crate) fn count(&self, text: &str) -> usize {
         String::from_utf8_lossy(&self.printed[0]).matches(text).count()
