@@ -8,4 +8,8 @@ mod harness;
 #[expect(dead_code, reason = "golden lists are judged by the other test programs")]
 mod judge;
 
+mod environment;
+mod identity;
+mod mounts;
 mod run;
+mod streams;
