@@ -3,7 +3,7 @@
 //! The test program's root declares `mod judge` (tests/probe/judge.rs). No images here, no judgement.
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
