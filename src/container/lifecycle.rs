@@ -14,6 +14,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::container::console::Relay;
 use crate::container::idmap::map_text;
+use crate::container::idspace;
 use crate::container::plan::{End, MESSAGE_BYTES_MAX, Plan, Report};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::channel;
@@ -40,6 +41,9 @@ pub enum LifecycleError {
     /// The stage said something else than it may.
     #[error("the process that holds the container spoke out of turn")]
     Confused,
+    /// What the stage said is not one of its words.
+    #[error("the process that holds the container cannot be understood")]
+    Garbled(#[source] serde_json::Error),
     /// The plan is larger than a message.
     #[error(
         "the container has too many mounts, variables or arguments: its plan has {bytes} bytes of {MESSAGE_BYTES_MAX}"
@@ -48,14 +52,6 @@ pub enum LifecycleError {
         /// Its size.
         bytes: usize,
     },
-    /// The id maps could not be written.
-    #[error("cannot give the container its user ids: `{program}` said: {said}")]
-    Maps {
-        /// `newuidmap` or `newgidmap`.
-        program: &'static str,
-        /// Its own words.
-        said: String,
-    },
 }
 
 impl Fault for LifecycleError {
@@ -63,20 +59,16 @@ impl Fault for LifecycleError {
         match self {
             Self::TooSlow { .. } => ErrorKind::Limit,
             Self::StageDied => ErrorKind::Failed,
-            Self::Confused => ErrorKind::Bug,
+            Self::Confused | Self::Garbled(_) => ErrorKind::Bug,
             Self::PlanTooLarge { .. } => ErrorKind::Limit,
-            Self::Maps { .. } => ErrorKind::Denied,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Maps { .. } => {
-                vec!["`cuddy doctor` says what is wrong with the subordinate ids of this host".to_owned()]
-            }
             Self::StageDied => vec!["it may have been killed, for example for want of memory".to_owned()],
             Self::PlanTooLarge { .. } => vec!["put variables into a file of the workspace".to_owned()],
-            Self::TooSlow { .. } | Self::Confused => Vec::new(),
+            Self::TooSlow { .. } | Self::Confused | Self::Garbled(_) => Vec::new(),
         }
     }
 }
@@ -201,8 +193,7 @@ impl Running {
         }
         let pid = self.stage_pid();
         if let Some(map) = &plan.map {
-            write_map("newuidmap", "uid_map", pid, &map_text(&map.uids))?;
-            write_map("newgidmap", "gid_map", pid, &map_text(&map.gids))?;
+            idspace::write_maps(pid, map)?;
         }
         let _sent = channel::send(self.socket.as_fd(), b"g", None);
         Ok(())
@@ -212,7 +203,7 @@ impl Running {
         let Some((bytes, fd)) = channel::receive(self.socket.as_fd(), MESSAGE_BYTES_MAX)? else {
             return Ok(None);
         };
-        let report = serde_json::from_slice(&bytes).map_err(|_| LifecycleError::Confused)?;
+        let report = serde_json::from_slice(&bytes).map_err(LifecycleError::Garbled)?;
         Ok(Some((report, fd)))
     }
 
@@ -348,24 +339,4 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ended = self.stage.kill();
     }
-}
-
-/// Writes one id map of the stage: by ourselves as root, through the set-user-id helper otherwise.
-fn write_map(program: &'static str, file: &str, pid: i32, text: &str) -> Result<(), Error> {
-    if rustix::process::geteuid().is_root() {
-        let path = format!("/proc/{pid}/{file}");
-        return std::fs::write(&path, text)
-            .map_err(|e| LifecycleError::Maps { program: "/proc", said: format!("{path}: {e}") }.into());
-    }
-    let output = std::process::Command::new(program)
-        .arg(pid.to_string())
-        .args(text.split_whitespace())
-        .stdin(std::process::Stdio::null())
-        .output()
-        .map_err(|e| LifecycleError::Maps { program, said: e.to_string() })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().chars().take(400).collect();
-    Err(LifecycleError::Maps { program, said }.into())
 }

@@ -15,6 +15,7 @@ use crate::container::plan::{PlannedMount, PlannedSource};
 use crate::container::spec::{self, Masks};
 use crate::engine::host::Host;
 use crate::engine::host_image::{self, Account};
+use crate::engine::images::{self, ImageDefaults};
 use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
 use crate::error::{Error, ErrorKind};
 use crate::names::Name;
@@ -22,33 +23,6 @@ use crate::sys::fs::{self, FsError};
 
 /// Largest `--env-file`, in bytes.
 const ENV_FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// What an image says about the containers made of it.
-#[derive(Debug, Default)]
-pub struct ImageDefaults {
-    /// What stands at `/`.
-    pub root: Option<RootChoice>,
-    /// Mounts that belong to the image.
-    pub mounts: Vec<PlannedMount>,
-    /// Files that belong to the image.
-    pub files: Vec<(PathBuf, String)>,
-    /// ENTRYPOINT.
-    pub entrypoint: Vec<String>,
-    /// CMD.
-    pub command: Vec<String>,
-    /// ENV.
-    pub environment: Vec<String>,
-    /// WORKDIR.
-    pub workdir: Option<String>,
-    /// USER.
-    pub user: Option<String>,
-    /// VOLUME.
-    pub volumes: Vec<String>,
-    /// LABEL.
-    pub labels: Vec<(String, String)>,
-    /// The image holds files of other ids than 0.
-    pub has_other_ids: bool,
-}
 
 /// Runs a command in a new container, in the foreground, and clears it away afterwards.
 ///
@@ -64,13 +38,12 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         parse_signal(signal)?;
     }
     options.devices.iter().try_for_each(require_device)?;
-    let image = image(host, &options, warn)?;
+    let Chosen { defaults: image, mounts: mut every, files } = image(host, &options, warn)?;
     let arguments = arguments(&options, &image)?;
     let environment = environment(host, &options, &image)?;
     let user = options.user.clone().or_else(|| image.user.clone()).filter(|u| !u.is_empty());
     let map = map(host, options.userns, &image, user.as_deref())?;
     let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
-    let mut every = image.mounts;
     every.append(&mut mounts);
     let capabilities = spec::capabilities(&options.cap_add, &options.cap_drop, options.privileged)?;
     let seccomp = if options.privileged { SeccompChoice::Unconfined } else { options.seccomp };
@@ -89,7 +62,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         read_only: options.read_only,
         mounts: every,
         links: Vec::new(),
-        files: image.files,
+        files,
         volumes,
         user: Some(user.unwrap_or_else(|| "0".to_owned())),
         groups: options.groups,
@@ -131,20 +104,26 @@ fn require_device(request: &DeviceRequest) -> Result<(), Error> {
     }
 }
 
-/// The image and what it says.
-fn image(host: &Host, options: &Options, _warn: Warn<'_>) -> Result<ImageDefaults, Error> {
+/// The image: what it says, and what `@host` adds.
+struct Chosen {
+    defaults: ImageDefaults,
+    mounts: Vec<PlannedMount>,
+    files: Vec<(PathBuf, String)>,
+}
+
+fn image(host: &Host, options: &Options, warn: Warn<'_>) -> Result<Chosen, Error> {
     if options.image != HOST_IMAGE {
-        return Err(Error::new(ErrorKind::NotFound, format!("no image `{}` here", options.image)));
+        let defaults = images::defaults(host, &options.image, options.platform.as_deref(), warn)?;
+        return Ok(Chosen { defaults, mounts: Vec::new(), files: Vec::new() });
     }
     let account = Account { name: &host.login, uid: 0, gid: 0, home: "/root" };
     let described = host_image::describe(&account);
-    Ok(ImageDefaults {
+    let defaults = ImageDefaults {
         root: Some(RootChoice::Empty(described.root)),
-        mounts: described.mounts,
-        files: described.files,
         command: vec!["/bin/sh".to_owned()],
         ..ImageDefaults::default()
-    })
+    };
+    Ok(Chosen { defaults, mounts: described.mounts, files: described.files })
 }
 
 /// Docker's rule: an entrypoint that was typed drops the image's command too.
@@ -227,11 +206,10 @@ fn map(
         UserNamespace::Root => {}
     }
     let other_user = user.is_some_and(|u| !matches!(u, "0" | "root" | "0:0" | "root:root"));
-    if image.has_other_ids || other_user {
-        let (uids, gids) = host.subordinate_ids();
-        if !uids.is_empty() && !gids.is_empty() {
-            return Ok(Some(IdMap::with_subordinates(outside, &uids, &gids)));
-        }
+    if (image.has_other_ids || other_user)
+        && let Some(map) = host.subordinate_map()
+    {
+        return Ok(Some(map));
     }
     Ok(Some(IdMap::single((0, 0), outside)))
 }
