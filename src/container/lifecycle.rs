@@ -215,18 +215,18 @@ impl Running {
         let deadline = Instant::now() + Duration::from_secs(START_DEADLINE_S);
         let outcome = loop {
             let ready = self.wait(deadline)?;
-            if ready.signals {
-                self.hand_signals_on();
-            }
             if let Some(relay) = &mut self.relay {
                 relay.relay(&ready.relay);
             }
+            // What the stage said before a signal came is heard before it: that the command runs already.
             if ready.socket {
                 match self.hear(&mut created) {
                     Ok(None) => {}
                     Ok(Some(end)) => break Ok(end),
                     Err(error) => break Err(error),
                 }
+            } else if ready.signals {
+                self.hand_signals_on();
             }
             if self.init.is_none() && Instant::now() >= deadline {
                 break Err(LifecycleError::TooSlow { seconds: START_DEADLINE_S }.into());
@@ -277,9 +277,10 @@ impl Running {
                 tv_nsec: left.subsec_nanos().into(),
             }
         });
+        // In this order: a signal that is seen was sent after everything that the socket then does not have.
         let mut watched = vec![
-            PollFd::new(&self.socket, PollFlags::IN),
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::new(&self.socket, PollFlags::IN),
         ];
         watched.extend(self.relay.iter().flat_map(Relay::watched));
         match rustix::event::poll(&mut watched, timeout.as_ref()) {
@@ -287,7 +288,7 @@ impl Running {
             Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
         }
         let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
-        Ok(Ready { socket: ready[0], signals: ready[1], relay: ready[2..].to_vec() })
+        Ok(Ready { signals: ready[0], socket: ready[1], relay: ready[2..].to_vec() })
     }
 
     fn hand_signals_on(&mut self) {

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
+
 use crate::container::idmap::IdMap;
 use crate::container::mounts::{MountRequest, Source};
 use crate::container::options::{
-    EnvEntry, HOST_IMAGE, OptionError, Options, PATH_DEFAULT, SeccompChoice, UserNamespace, parse_signal,
+    DeviceRequest, EnvEntry, HOST_IMAGE, OptionError, Options, PATH_DEFAULT, SeccompChoice, UserNamespace,
+    parse_signal,
 };
 use crate::container::plan::{PlannedMount, PlannedSource};
 use crate::container::spec::{self, Masks};
@@ -34,6 +37,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     if let Some(signal) = &options.stop_signal {
         parse_signal(signal)?;
     }
+    options.devices.iter().try_for_each(require_device)?;
     let Chosen { defaults: image, mounts: mut every, files } = image(host, &options, warn)?;
     let arguments = arguments(&options, &image)?;
     let environment = environment(host, &options, &image)?;
@@ -86,6 +90,18 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         umask: 0o022,
         grace: None,
     })
+}
+
+/// A folder or a file would be bound as it is, and could be written.
+fn require_device(request: &DeviceRequest) -> Result<(), Error> {
+    let stat = rustix::fs::stat(&request.source).map_err(|e| FsError::new("look at", &request.source, e))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice | FileType::BlockDevice => Ok(()),
+        _ => {
+            let text = request.source.to_string_lossy();
+            Err(OptionError::value("--device", text, "it is no device").into())
+        }
+    }
 }
 
 /// The image: what it says, and what `@host` adds.

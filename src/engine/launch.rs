@@ -333,6 +333,8 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
     })?;
     let mut files = decided.files;
     files.extend(network_files(&hostname, &decided.hosts, decided.network)?);
+    // What was mounted there by name is what is meant to be there.
+    files.retain(|(target, _)| decided.mounts.iter().all(|mount| mount.target != *target));
     let propagation =
         decided.mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
     Ok(Plan {
