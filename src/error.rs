@@ -1,6 +1,6 @@
 //! Pure: the error every verb returns. It names no component, so it can stand above them all.
 //!
-//! A component has its own small enum that names the object and keeps the cause; [`Fault`] is how
+//! A component has its own small enum that names the object and keeps the cause; `Fault` is how
 //! it tells its kind and what the reader can do. It does not print: that is `cli::terminal`.
 
 use std::error::Error as StdError;

@@ -14,11 +14,13 @@ pub mod names;
 pub mod sys {
     /// ● Open beneath a root, write then rename, locks; every error names its path.
     pub mod fs;
-    /// ● Datagrams between two of our processes, with a descriptor on board.
-    pub mod channel;
     /// ● Start ourselves again, namespaces, pidfds, the last steps before exec.
     pub mod process;
+    /// ● Datagrams between two of our processes, with a descriptor on board.
+    pub mod channel;
 }
+/// ● What was done, by whom, and how it ended: one line each.
+pub mod audit;
 
 // ── three parts that do not know each other ─────────────────────────────────────────────────────
 
@@ -70,10 +72,14 @@ pub mod container {
     pub mod spec;
     /// ○ What the command tells the stage, and what the stage tells back.
     pub mod plan;
+    /// ● User namespaces of subordinate ids: write their maps, enter one.
+    pub mod idspace;
     /// ● The record of one container on disk.
     pub mod state;
     /// ● Where this host lets us make a cgroup, by which way, and what to change where it does not.
     pub mod delegation;
+    /// ● A scope of systemd around this process, by its own `busctl`.
+    pub mod scope;
     /// ● Delegated cgroup v2 folders: limits, usage, kill.
     pub mod cgroup;
     /// ● The tree a container sees: overlay or the host's system folders, and mounts by descriptor.
@@ -116,16 +122,20 @@ pub mod engine {
     pub mod shims;
     /// ● What a program outside the system folders needs to start.
     pub mod program;
-    /// ● Load, import, list.
-    pub mod images;
     /// ● Carry one decided container out: place, filter, cgroup, stage, end.
     pub mod launch;
+    /// ● Load, import, list; what an image says to `run`.
+    pub mod images;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
     pub mod sandboxes;
-    /// ● What this host can do, what follows, and the line that fixes it.
+    /// ○ What a host can do, judged from facts: what follows, and the line that fixes it.
     pub mod doctor;
+    /// ● Tries what a container needs, each time in a child process.
+    pub mod trials;
+    /// ● Reads and tries what this host can do.
+    pub mod facts;
 }
 
 // ── surfaces: know engine, ground and pure types only ───────────────────────────────────────────

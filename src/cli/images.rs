@@ -1,16 +1,131 @@
-//! `load`, `import`, `images`.
+//! `load`, `import`, `images`: arguments into the engine's requests, results into lines and tables.
+
+use std::path::Path;
+
 use crate::cli::args::{Images, Import, Load};
+use crate::cli::terminal;
 use crate::engine::host::Host;
+use crate::engine::images::{self, ImageList};
 use crate::error::{Error, ErrorKind};
-/// x
-pub fn load(_h: &Host, _a: Load) -> Result<(), Error> {
-    Err(Error::new(ErrorKind::Unsupported, "not yet"))
+use crate::names::ImageReference;
+
+/// Loads an archive and says which images came in, in Docker's words.
+///
+/// # Errors
+/// What is wrong with the archive.
+pub fn load(host: &Host, args: &Load) -> Result<(), Error> {
+    let mut warn = |text: &str| terminal::print_warning(text);
+    let loaded = images::load(host, args.input.as_deref(), &mut warn)?;
+    let mut text = String::new();
+    for image in loaded {
+        for name in &image.names {
+            let line =
+                if args.quiet { name.familiar() } else { format!("Loaded image: {}", name.familiar()) };
+            text.push_str(&format!("{line}\n"));
+        }
+        if image.names.is_empty() {
+            let line =
+                if args.quiet { image.id.to_string() } else { format!("Loaded image ID: {}", image.id) };
+            text.push_str(&format!("{line}\n"));
+        }
+    }
+    terminal::to_stdout(&text)
 }
-/// x
-pub fn import(_h: &Host, _a: &Import) -> Result<(), Error> {
-    Err(Error::new(ErrorKind::Unsupported, "not yet"))
+
+/// Makes an image of a tar file and prints its id.
+///
+/// # Errors
+/// What is wrong with the tar file or the name.
+pub fn import(host: &Host, args: &Import) -> Result<(), Error> {
+    let Some(name) = &args.name else {
+        let error = Error::new(ErrorKind::Usage, "an imported image needs a name");
+        return Err(error.hint(format!("`cuddy import {} NAME`", args.file)));
+    };
+    let name: ImageReference = name.parse()?;
+    let path = (args.file != "-").then(|| Path::new(&args.file));
+    let mut warn = |text: &str| terminal::print_warning(text);
+    let loaded = images::import(host, path, &name, &mut warn)?;
+    terminal::to_stdout(&loaded.iter().map(|image| format!("{}\n", image.id)).collect::<String>())
 }
-/// x
-pub fn list(_h: &Host, _a: &Images) -> Result<(), Error> {
-    Err(Error::new(ErrorKind::Unsupported, "not yet"))
+
+/// Lists images as Docker's table, as JSON lines, or as ids.
+///
+/// # Errors
+/// What is wrong with the store.
+pub fn list(host: &Host, args: &Images) -> Result<(), Error> {
+    let list = images::list(host)?;
+    match args.format.as_deref() {
+        _ if args.quiet => {
+            terminal::to_stdout(&list.iter().map(|i| format!("{}\n", short(i))).collect::<String>())
+        }
+        None | Some("table") => terminal::to_stdout(&table(&list)),
+        Some("json") => {
+            let line = |image: &ImageList| serde_json::to_string(image).map(|text| text + "\n");
+            let text: Result<String, _> = list.iter().map(line).collect();
+            terminal::to_stdout(
+                &text.map_err(|e| Error::new(ErrorKind::Bug, format!("cannot write JSON: {e}")))?,
+            )
+        }
+        Some(other) => {
+            let error = Error::new(ErrorKind::Usage, format!("`{other}` is not a format"));
+            Err(error.hint("`table` and `json` are"))
+        }
+    }
+}
+
+fn short(image: &ImageList) -> &str {
+    &image.id.hex()[..12]
+}
+
+fn table(list: &[ImageList]) -> String {
+    let mut rows = Vec::new();
+    for image in list {
+        let row = |name: String, tag: &str| {
+            let created = image.created.as_deref().map_or("", |c| c.get(..10).unwrap_or(c));
+            vec![name, tag.to_owned(), short(image).to_owned(), created.to_owned(), size(image.bytes)]
+        };
+        if image.names.is_empty() {
+            rows.push(row("<none>".to_owned(), "<none>"));
+        }
+        for name in &image.names {
+            let tag = name.tag().unwrap_or("<none>");
+            let full = name.familiar();
+            let repository = full.split('@').next().unwrap_or_default();
+            let repository = repository.strip_suffix(&format!(":{tag}")).unwrap_or(repository);
+            rows.push(row(repository.to_owned(), tag));
+        }
+    }
+    terminal::table(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], &rows)
+}
+
+/// Bytes as Docker prints them: three digits, thousands of 1000.
+fn size(bytes: u64) -> String {
+    let mut units = ["B", "kB", "MB", "GB", "TB"].into_iter();
+    let mut unit = units.next().unwrap_or("B");
+    let (mut whole, mut rest) = (bytes, 0);
+    for next in units {
+        if whole < 1000 {
+            break;
+        }
+        (rest, whole, unit) = (whole % 1000, whole / 1000, next);
+    }
+    match whole {
+        _ if unit == "B" || whole >= 100 => format!("{whole}{unit}"),
+        10..100 => format!("{whole}.{}{unit}", rest / 100),
+        _ => format!("{whole}.{:02}{unit}", rest / 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_printed_as_docker_prints_them() {
+        for (bytes, text) in
+            [(0, "0B"), (999, "999B"), (1_500, "1.50kB"), (12_345_678, "12.3MB"), (216_000_000, "216MB")]
+        {
+            assert_eq!(size(bytes), text);
+        }
+    }
 }

@@ -7,18 +7,18 @@
 //! (`memory.oom.group` stays 0): the rest of it lives to tell, and [`Cgroup::oom_kills`] counts.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, Signal};
 
-use crate::container::delegation::{Lack, SELF_DIR, Scope, Support, Way, parse_own_path};
+use crate::container::delegation::{Lack, SELF_DIR, Support, Way};
 use crate::container::limits::{Limits, Resource};
+use crate::container::scope::{self, ScopeError};
 use crate::error::{ErrorKind, Fault};
 use crate::names::ContainerId;
 use crate::sys::fs::{FsError, open_dir, read_file};
@@ -27,10 +27,6 @@ use crate::sys::fs::{FsError, open_dir, read_file};
 const PREFIX: &str = "cuddy-";
 /// One file of a cgroup: a `cgroup.procs` of 100,000 processes fits.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// How much of what `busctl` says is kept.
-const SAID_BYTES_MAX: u64 = 4 << 10;
-/// How long systemd may take to make a scope.
-const SCOPE_WAIT: Duration = Duration::from_secs(10);
 /// How long killed processes may take to go.
 const EMPTY_WAIT: Duration = Duration::from_secs(10);
 /// How deep a container may have nested cgroups of its own before we refuse to walk them.
@@ -59,28 +55,6 @@ pub enum CgroupError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// systemd's program for its bus did not run.
-    #[error("cannot run `{program}`")]
-    Busctl {
-        /// The program.
-        program: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// systemd refused to make the scope.
-    #[error("systemd did not make the scope `{unit}`: {said}")]
-    Refused {
-        /// The unit that was asked for.
-        unit: String,
-        /// What it said.
-        said: String,
-    },
-    /// systemd did not answer, or never moved us.
-    #[error("systemd did not move us into the scope `{unit}` within {} s", SCOPE_WAIT.as_secs())]
-    Late {
-        /// The unit that was asked for.
-        unit: String,
-    },
     /// Processes are still in it.
     #[error("the cgroup `{path}` still holds processes after {} s", EMPTY_WAIT.as_secs())]
     Busy {
@@ -93,6 +67,9 @@ pub enum CgroupError {
         /// The path.
         path: PathBuf,
     },
+    /// systemd gave us no scope.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
     /// A file or folder of the cgroup.
     #[error(transparent)]
     File(#[from] FsError),
@@ -102,10 +79,10 @@ impl Fault for CgroupError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Unsupported { .. } => ErrorKind::Unsupported,
-            Self::Busctl { .. } | Self::Refused { .. } | Self::Late { .. } => ErrorKind::Unreachable,
             Self::Busy { .. } => ErrorKind::State,
             Self::NotOurs { .. } => ErrorKind::Corrupt,
             Self::Write { .. } => ErrorKind::Failed,
+            Self::Scope(e) => e.kind(),
             Self::File(e) => e.kind(),
         }
     }
@@ -113,9 +90,7 @@ impl Fault for CgroupError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Unsupported { lack, .. } => vec![lack.fix.clone()],
-            Self::Refused { .. } | Self::Late { .. } => {
-                vec!["see whether `systemd-run --user --scope -p Delegate=yes true` works".to_owned()]
-            }
+            Self::Scope(e) => e.hints(),
             _ => Vec::new(),
         }
     }
@@ -161,7 +136,7 @@ pub fn create(support: &Support, id: &ContainerId, limits: &Limits) -> Result<Cg
     let mount = support.mount().unwrap_or(Path::new("/sys/fs/cgroup"));
     let (base, must_step_aside, is_scope) = match way {
         Way::Own(own) => (own.base.clone(), own.must_step_aside, false),
-        Way::Scope(scope) => (enter_scope(mount, scope, &format!("{PREFIX}{id}.scope"))?, true, true),
+        Way::Scope(manager) => (scope::enter(mount, manager, &format!("{PREFIX}{id}.scope"))?, true, true),
     };
     let lock = lock(&base)?;
     let has_stepped_aside = enable(&base, &resources, must_step_aside)?;
@@ -544,77 +519,10 @@ fn processes_below(dir: &Path, depth: u32) -> Result<Vec<Pid>, FsError> {
     Ok(pids)
 }
 
-/// Asks systemd for a scope with delegation around this process; gives its folder. The effect is
-/// that of `systemd-run --scope -p Delegate=yes`, for a process that runs already.
-fn enter_scope(mount: &Path, scope: &Scope, unit: &str) -> Result<PathBuf, CgroupError> {
-    let deadline = Instant::now() + SCOPE_WAIT;
-    let mut command = Command::new(&scope.busctl);
-    command.env_clear().env("LC_ALL", "C").arg("--quiet");
-    if let Some(dir) = &scope.runtime_dir {
-        let mut address = std::ffi::OsString::from("unix:path=");
-        address.push(dir.join("bus"));
-        command.env("XDG_RUNTIME_DIR", dir).env("DBUS_SESSION_BUS_ADDRESS", address).arg("--user");
-    }
-    let object =
-        ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"];
-    let pid = std::process::id().to_string();
-    command.arg("call").args(object).args(["StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", "4"]);
-    command.args(["Description", "s", "a container of cuddy", "Delegate", "b", "true"]);
-    command.args(["PIDs", "au", "1", &pid, "CollectMode", "s", "inactive-or-failed", "0"]);
-    let wrong = |source| CgroupError::Busctl { program: scope.busctl.clone(), source };
-    let late = || CgroupError::Late { unit: unit.to_owned() };
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let said = outcome(child.map_err(wrong)?, deadline).map_err(wrong)?.ok_or_else(late)?;
-    if let Err(said) = said {
-        return Err(CgroupError::Refused { unit: unit.to_owned(), said });
-    }
-    // The answer says that systemd has begun; it has moved us when our own path says so.
-    loop {
-        let own = read_file(Path::new("/proc/self/cgroup"), FILE_BYTES_MAX)?;
-        let own = parse_own_path(&String::from_utf8_lossy(&own));
-        if let Some(own) = own.filter(|own| own.ends_with(unit)) {
-            return Ok(mount.join(own.strip_prefix("/").unwrap_or(&own)));
-        }
-        if Instant::now() >= deadline {
-            return Err(late());
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// How a child ended: well, or with what it said, or not before the deadline (then it is killed).
-fn outcome(mut child: Child, deadline: Instant) -> io::Result<Option<Result<(), String>>> {
-    let pid = Pid::from_child(&child);
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(io::Error::other)?;
-        match rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left)) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-            Ok(0) => {
-                child.kill()?;
-                child.wait()?;
-                return Ok(None);
-            }
-            Ok(_) => break,
-        }
-    }
-    let mut said = String::new();
-    if let Some(stderr) = child.stderr.take() {
-        stderr.take(SAID_BYTES_MAX).read_to_string(&mut said)?;
-    }
-    let status = child.wait()?;
-    let said = said.trim();
-    Ok(Some(if status.success() {
-        Ok(())
-    } else {
-        Err(if said.is_empty() { status.to_string() } else { said.to_owned() })
-    }))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::process::{Child, Command};
+
     use super::*;
     use crate::container::delegation::{Environment, probe};
 
@@ -635,9 +543,10 @@ mod tests {
         }
     }
 
-    #[expect(clippy::print_stderr, reason = "a skip is loud")]
+    /// Past libtest, which would keep it to itself.
     fn skipped(reason: &str) {
-        eprintln!("SKIPPED: no cgroup can be made here: {reason}");
+        let line = format!("SKIPPED: no cgroup can be made here: {reason}\n");
+        io::stderr().write_all(line.as_bytes()).unwrap();
     }
 
     fn sleeper(cgroup: &Cgroup) -> Child {

@@ -242,7 +242,7 @@ impl Tree {
         {
             return Err(Lack::new(
                 format!("systemd has not delegated our own cgroup `{}`", below.display()),
-                "systemd-run --user --scope -p Delegate=yes COMMAND",
+                "write `Delegate=yes` in the unit that starts this program",
             ));
         }
         writable(&base, mount.read_only)?;
@@ -291,6 +291,12 @@ impl Tree {
             Lack::new("cannot find `busctl`, which is part of systemd", "install systemd's own commands")
         })?;
         if uid == 0 {
+            if !self.is_first_user_namespace() {
+                return Err(Lack::new(
+                    "systemd does not obey the root of a user namespace",
+                    "start this program outside of the namespace, or in a cgroup that it may write",
+                ));
+            }
             let resources = self.resources(point, &controllers(point));
             return Ok(Scope { runtime_dir: None, busctl, resources });
         }
@@ -312,6 +318,12 @@ impl Tree {
         })?;
         let resources = self.resources(&manager, &controllers(&manager));
         Ok(Scope { runtime_dir: Some(runtime_dir), busctl, resources })
+    }
+
+    /// Only the first user namespace maps every id there is to itself.
+    fn is_first_user_namespace(&self) -> bool {
+        let map = text(&self.at("/proc/self/uid_map"), FILE_BYTES_MAX).unwrap_or_default();
+        map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
     }
 
     /// What `controllers` can limit in a cgroup below `dir`.
@@ -358,6 +370,7 @@ fn writable(base: &Path, is_read_only: bool) -> Result<(), Lack> {
 }
 
 /// systemd marks what it has delegated: for everyone to read since version 251, for root before.
+/// A user manager may not mark (252 does not): its scopes count as not delegated, and cost one more.
 fn has_delegate_mark(dir: &Path) -> bool {
     let is_marked = |name: &str| {
         let mut value = [0_u8; 8];
@@ -532,6 +545,18 @@ mod tests {
         std::fs::remove_file(fake.0.path().join("run/user/1000/bus")).unwrap();
         let lack = fake.probe(|_| false).way(&[Resource::Memory]).unwrap_err();
         assert!(lack.reason.contains("no bus"), "{}", lack.reason);
+    }
+
+    #[test]
+    fn root_asks_the_systems_manager_and_the_root_of_a_namespace_asks_nobody() {
+        let fake = Fake::new(UNIFIED, "0::/user.slice/user-0.slice/session-1.scope\n");
+        fake.systemd("memory");
+        let tree = Tree { root: fake.0.path().to_owned(), is_delegated: |_| false };
+        let root = Environment { uid: 0, runtime_dir: None };
+        fake.file("proc/self/uid_map", "         0       1000          1\n");
+        assert!(tree.probe(&root).way(&[Resource::Cpu]).unwrap_err().reason.contains("user namespace"));
+        fake.file("proc/self/uid_map", "         0          0 4294967295\n");
+        assert_eq!(tree.probe(&root).way(&Resource::ALL).unwrap().to_string(), "in a scope of systemd");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::container::console::Relay;
 use crate::container::idmap::map_text;
+use crate::container::idspace;
 use crate::container::plan::{End, MESSAGE_BYTES_MAX, Plan, Report};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::channel;
@@ -42,6 +43,9 @@ pub enum LifecycleError {
     /// The stage said something else than it may.
     #[error("the process that holds the container spoke out of turn")]
     Confused,
+    /// What the stage said is not one of its words.
+    #[error("the process that holds the container cannot be understood")]
+    Garbled(#[source] serde_json::Error),
     /// The plan is larger than a message.
     #[error(
         "the container has too many mounts, variables or arguments: its plan has {bytes} bytes of {MESSAGE_BYTES_MAX}"
@@ -50,14 +54,6 @@ pub enum LifecycleError {
         /// Its size.
         bytes: usize,
     },
-    /// The id maps could not be written.
-    #[error("cannot give the container its user ids: `{program}` said: {said}")]
-    Maps {
-        /// `newuidmap` or `newgidmap`.
-        program: &'static str,
-        /// Its own words.
-        said: String,
-    },
 }
 
 impl Fault for LifecycleError {
@@ -65,20 +61,16 @@ impl Fault for LifecycleError {
         match self {
             Self::TooSlow { .. } => ErrorKind::Limit,
             Self::StageDied => ErrorKind::Failed,
-            Self::Confused => ErrorKind::Bug,
+            Self::Confused | Self::Garbled(_) => ErrorKind::Bug,
             Self::PlanTooLarge { .. } => ErrorKind::Limit,
-            Self::Maps { .. } => ErrorKind::Denied,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
-            Self::Maps { .. } => {
-                vec!["`cuddy doctor` says what is wrong with the subordinate ids of this host".to_owned()]
-            }
             Self::StageDied => vec!["it may have been killed, for example for want of memory".to_owned()],
             Self::PlanTooLarge { .. } => vec!["put variables into a file of the workspace".to_owned()],
-            Self::TooSlow { .. } | Self::Confused => Vec::new(),
+            Self::TooSlow { .. } | Self::Confused | Self::Garbled(_) => Vec::new(),
         }
     }
 }
@@ -206,8 +198,7 @@ impl Running {
         }
         let pid = self.stage_pid();
         if let Some(map) = &plan.map {
-            write_map("newuidmap", "uid_map", pid, &map_text(&map.uids))?;
-            write_map("newgidmap", "gid_map", pid, &map_text(&map.gids))?;
+            idspace::write_maps(pid, map)?;
         }
         let _sent = channel::send(self.socket.as_fd(), b"g", None);
         Ok(())
@@ -217,7 +208,7 @@ impl Running {
         let Some((bytes, fd)) = channel::receive(self.socket.as_fd(), MESSAGE_BYTES_MAX)? else {
             return Ok(None);
         };
-        let report = serde_json::from_slice(&bytes).map_err(|_| LifecycleError::Confused)?;
+        let report = serde_json::from_slice(&bytes).map_err(LifecycleError::Garbled)?;
         Ok(Some((report, fd)))
     }
 
@@ -229,12 +220,10 @@ impl Running {
         let deadline = Instant::now() + Duration::from_secs(START_DEADLINE_S);
         let outcome = loop {
             let ready = self.wait(deadline)?;
-            if ready.signals {
-                self.hand_signals_on();
-            }
             if let Some(relay) = &mut self.relay {
                 relay.relay(&ready.relay);
             }
+            // What the stage said before a signal came is heard before it: that the command runs already.
             if ready.socket {
                 match self.hear(&mut created) {
                     Ok(None) => {}
@@ -244,6 +233,8 @@ impl Running {
             } else if ready.stage {
                 // What the stage left may hold its socket open, so the stream has no end.
                 break Err(LifecycleError::StageDied.into());
+            } else if ready.signals {
+                self.hand_signals_on();
             }
             if self.init.is_none() && Instant::now() >= deadline {
                 break Err(LifecycleError::TooSlow { seconds: START_DEADLINE_S }.into());
@@ -297,10 +288,12 @@ impl Running {
                 tv_nsec: left.subsec_nanos().into(),
             }
         });
+        // In this order: a signal or a dead stage that is seen came after everything that the socket then
+        // does not have.
         let mut watched = vec![
-            PollFd::new(&self.socket, PollFlags::IN),
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
             PollFd::new(&self.stage.pidfd, PollFlags::IN),
+            PollFd::new(&self.socket, PollFlags::IN),
         ];
         watched.extend(self.relay.iter().flat_map(Relay::watched));
         match rustix::event::poll(&mut watched, timeout.as_ref()) {
@@ -308,7 +301,7 @@ impl Running {
             Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
         }
         let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
-        Ok(Ready { socket: ready[0], signals: ready[1], stage: ready[2], relay: ready[3..].to_vec() })
+        Ok(Ready { signals: ready[0], stage: ready[1], socket: ready[2], relay: ready[3..].to_vec() })
     }
 
     fn hand_signals_on(&mut self) {
@@ -360,24 +353,4 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ended = self.stage.kill();
     }
-}
-
-/// Writes one id map of the stage: by ourselves as root, through the set-user-id helper otherwise.
-fn write_map(program: &'static str, file: &str, pid: i32, text: &str) -> Result<(), Error> {
-    if rustix::process::geteuid().is_root() {
-        let path = format!("/proc/{pid}/{file}");
-        return std::fs::write(&path, text)
-            .map_err(|e| LifecycleError::Maps { program: "/proc", said: format!("{path}: {e}") }.into());
-    }
-    let output = std::process::Command::new(program)
-        .arg(pid.to_string())
-        .args(text.split_whitespace())
-        .stdin(std::process::Stdio::null())
-        .output()
-        .map_err(|e| LifecycleError::Maps { program, said: e.to_string() })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().chars().take(400).collect();
-    Err(LifecycleError::Maps { program, said }.into())
 }

@@ -282,7 +282,7 @@ pub fn parse_ulimit(text: &str) -> Result<Ulimit, OptionError> {
     }
     let number = |value: &str| match value {
         "-1" | "unlimited" => Ok(u64::MAX),
-        digits => digits.parse::<u64>().map_err(|_| wrong("expected numbers")),
+        digits => digits.parse::<u64>().map_err(|e| wrong(&e.to_string())),
     };
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
     let (soft, hard) = (number(soft)?, number(hard)?);

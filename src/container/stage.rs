@@ -13,7 +13,7 @@ use std::rc::Rc;
 use oci_spec::runtime::Process;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::Mode;
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, OpenTreeFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 use crate::container::plan::{End, MESSAGE_BYTES_MAX, Plan, Report};
@@ -114,18 +114,22 @@ fn prepare_mounts(plan: &Plan) -> Result<(), StageError> {
 }
 
 /// libcontainer 0.7 tolerates a cgroup it may not write only on a host that looks like pure cgroup v2
-/// (design note 0002): on a hybrid one its v2 tree is bound over the mixed folder, and where there is
-/// none a fresh one is mounted. Limits are not its business: the process sits in its cgroup already.
+/// (docs/decisions/0002): so `/sys/fs/cgroup` becomes a read-only view of the v2 tree, wherever the host
+/// has it, or of a fresh one where it has none. Limits are not its business: the process sits in its
+/// cgroup already, and nothing may make another one, not even as root.
 fn show_cgroup2() -> Result<(), StageError> {
     const CGROUP2_MAGIC: i64 = 0x6367_7270;
     let wrong = |e: rustix::io::Errno| StageError::Mount { source: e.into() };
-    let is_cgroup2 = |path: &str| rustix::fs::statfs(path).is_ok_and(|s| s.f_type == CGROUP2_MAGIC);
+    let is_cgroup2 = |path: &&str| rustix::fs::statfs(*path).is_ok_and(|s| s.f_type == CGROUP2_MAGIC);
     let here = "/sys/fs/cgroup";
-    if is_cgroup2(here) {
-        return Ok(());
-    }
-    if is_cgroup2("/sys/fs/cgroup/unified") {
-        return rustix::mount::mount_bind_recursive("/sys/fs/cgroup/unified", here).map_err(wrong);
+    if let Some(found) = [here, "/sys/fs/cgroup/unified"].iter().find(|path| is_cgroup2(path)) {
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+        let tree = rustix::mount::open_tree(rustix::fs::CWD, *found, flags).map_err(wrong)?;
+        process::set_mount_attributes(tree.as_fd(), process::MOUNT_ATTR_RDONLY, 0, None, true)
+            .map_err(|e| StageError::Mount { source: io::Error::other(e) })?;
+        let place = fs::open_dir(Path::new(here)).map_err(|e| StageError::Mount { source: e.source })?;
+        return rootfs::attach(tree.as_fd(), place.as_fd()).map_err(wrong);
     }
     process::unshare(rustix::thread::UnshareFlags::NEWCGROUP)
         .map_err(|e| StageError::Mount { source: io::Error::other(e) })?;

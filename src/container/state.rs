@@ -202,6 +202,12 @@ pub struct Leftover {
 }
 
 impl Leftover {
+    /// All folders that end with the container.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let volumes = self.record.iter().flat_map(|record| record.volumes.iter().cloned());
+        std::iter::once(self.folder.clone()).chain(volumes).collect()
+    }
+
     /// Removes the container's folder and its names; what other ids own stays for another try.
     ///
     /// # Errors
@@ -227,6 +233,11 @@ impl Place {
     /// The container's identity.
     pub fn id(&self) -> &ContainerId {
         &self.record.id
+    }
+
+    /// All folders that end with the container.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        std::iter::once(self.folder.clone()).chain(self.record.volumes.iter().cloned()).collect()
     }
 
     /// Writes what is known now.
@@ -363,7 +374,7 @@ mod tests {
         std::fs::create_dir_all(dead.folder().join("upper/closed/deep")).unwrap();
         std::fs::set_permissions(
             dead.folder().join("upper/closed"),
-            std::os::unix::fs::PermissionsExt::from_mode(0),
+            std::os::unix::fs::PermissionsExt::from_mode(0o000),
         )
         .unwrap();
         drop(dead);

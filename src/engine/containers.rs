@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
+
 use crate::container::idmap::IdMap;
 use crate::container::mounts::{MountRequest, Source};
 use crate::container::options::{
-    EnvEntry, HOST_IMAGE, OptionError, Options, PATH_DEFAULT, SeccompChoice, UserNamespace, parse_signal,
+    DeviceRequest, EnvEntry, HOST_IMAGE, OptionError, Options, PATH_DEFAULT, SeccompChoice, UserNamespace,
+    parse_signal,
 };
 use crate::container::plan::{PlannedMount, PlannedSource};
 use crate::container::spec::{self, Masks};
 use crate::engine::host::Host;
 use crate::engine::host_image::{self, Account};
+use crate::engine::images::{self, ImageDefaults};
 use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
 use crate::error::{Error, ErrorKind};
 use crate::names::Name;
@@ -19,33 +23,9 @@ use crate::sys::fs::{self, FsError};
 
 /// Largest `--env-file`, in bytes.
 const ENV_FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// What an image says about the containers made of it.
-#[derive(Debug, Default)]
-pub struct ImageDefaults {
-    /// What stands at `/`.
-    pub root: Option<RootChoice>,
-    /// Mounts that belong to the image.
-    pub mounts: Vec<PlannedMount>,
-    /// Files that belong to the image.
-    pub files: Vec<(PathBuf, String)>,
-    /// ENTRYPOINT.
-    pub entrypoint: Vec<String>,
-    /// CMD.
-    pub command: Vec<String>,
-    /// ENV.
-    pub environment: Vec<String>,
-    /// WORKDIR.
-    pub workdir: Option<String>,
-    /// USER.
-    pub user: Option<String>,
-    /// VOLUME.
-    pub volumes: Vec<String>,
-    /// LABEL.
-    pub labels: Vec<(String, String)>,
-    /// The image holds files of other ids than 0.
-    pub has_other_ids: bool,
-}
+/// Where the container's spec says which signal asks it to end (image-spec, "Conversion to OCI Runtime
+/// Configuration"). A container in the foreground is sent what its caller is sent, as in Docker.
+const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
 /// Runs a command in a new container, in the foreground, and clears it away afterwards.
 ///
@@ -57,21 +37,22 @@ pub fn run(host: &Host, options: Options, warn: Warn<'_>) -> Result<Finished, Er
 }
 
 fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Error> {
-    if let Some(signal) = &options.stop_signal {
-        parse_signal(signal)?;
-    }
-    let image = image(host, &options, warn)?;
+    options.devices.iter().try_for_each(require_device)?;
+    let Chosen { defaults: image, mounts: mut every, files } = image(host, &options, warn)?;
     let arguments = arguments(&options, &image)?;
     let environment = environment(host, &options, &image)?;
     let user = options.user.clone().or_else(|| image.user.clone()).filter(|u| !u.is_empty());
     let map = map(host, options.userns, &image, user.as_deref())?;
     let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
-    let mut every = image.mounts;
     every.append(&mut mounts);
     let capabilities = spec::capabilities(&options.cap_add, &options.cap_drop, options.privileged)?;
     let seccomp = if options.privileged { SeccompChoice::Unconfined } else { options.seccomp };
     let mut labels: BTreeMap<String, String> = image.labels.into_iter().collect();
     labels.extend(options.labels);
+    if let Some(signal) = options.stop_signal.or(image.stop_signal) {
+        parse_signal(&signal)?;
+        labels.insert(STOP_SIGNAL.to_owned(), signal);
+    }
     let workdir =
         options.workdir.or(image.workdir).filter(|w| !w.is_empty()).unwrap_or_else(|| "/".to_owned());
     if !workdir.starts_with('/') {
@@ -85,7 +66,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         read_only: options.read_only,
         mounts: every,
         links: Vec::new(),
-        files: image.files,
+        files,
         volumes,
         user: Some(user.unwrap_or_else(|| "0".to_owned())),
         groups: options.groups,
@@ -115,20 +96,38 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     })
 }
 
-/// The image and what it says.
-fn image(host: &Host, options: &Options, _warn: Warn<'_>) -> Result<ImageDefaults, Error> {
+/// A folder or a file would be bound as it is, and could be written.
+fn require_device(request: &DeviceRequest) -> Result<(), Error> {
+    let stat = rustix::fs::stat(&request.source).map_err(|e| FsError::new("look at", &request.source, e))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice | FileType::BlockDevice => Ok(()),
+        _ => {
+            let text = request.source.to_string_lossy();
+            Err(OptionError::value("--device", text, "it is no device").into())
+        }
+    }
+}
+
+/// The image: what it says, and what `@host` adds.
+struct Chosen {
+    defaults: ImageDefaults,
+    mounts: Vec<PlannedMount>,
+    files: Vec<(PathBuf, String)>,
+}
+
+fn image(host: &Host, options: &Options, warn: Warn<'_>) -> Result<Chosen, Error> {
     if options.image != HOST_IMAGE {
-        return Err(Error::new(ErrorKind::NotFound, format!("no image `{}` here", options.image)));
+        let defaults = images::defaults(host, &options.image, options.platform.as_deref(), warn)?;
+        return Ok(Chosen { defaults, mounts: Vec::new(), files: Vec::new() });
     }
     let account = Account { name: &host.login, uid: 0, gid: 0, home: "/root" };
     let described = host_image::describe(&account);
-    Ok(ImageDefaults {
+    let defaults = ImageDefaults {
         root: Some(RootChoice::Empty(described.root)),
-        mounts: described.mounts,
-        files: described.files,
         command: vec!["/bin/sh".to_owned()],
         ..ImageDefaults::default()
-    })
+    };
+    Ok(Chosen { defaults, mounts: described.mounts, files: described.files })
 }
 
 /// Docker's rule: an entrypoint that was typed drops the image's command too.
@@ -201,7 +200,7 @@ fn map(
 ) -> Result<Option<IdMap>, Error> {
     let outside = (host.uid, host.gid);
     match choice {
-        UserNamespace::Host if host.uid == 0 => return Ok(None),
+        UserNamespace::Host if host.uid == 0 => return host.identity_map().map(Some),
         UserNamespace::Host => {
             let error =
                 Error::new(ErrorKind::Denied, "`--userns host` is for root: another user owns nothing there");
@@ -211,11 +210,10 @@ fn map(
         UserNamespace::Root => {}
     }
     let other_user = user.is_some_and(|u| !matches!(u, "0" | "root" | "0:0" | "root:root"));
-    if image.has_other_ids || other_user {
-        let (uids, gids) = host.subordinate_ids();
-        if !uids.is_empty() && !gids.is_empty() {
-            return Ok(Some(IdMap::with_subordinates(outside, &uids, &gids)));
-        }
+    if (image.has_other_ids || other_user)
+        && let Some(map) = host.subordinate_map()
+    {
+        return Ok(Some(map));
     }
     Ok(Some(IdMap::single((0, 0), outside)))
 }

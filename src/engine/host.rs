@@ -5,12 +5,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::container::idmap::{SubRange, subordinate_ranges};
-use crate::error::{ErrorKind, Fault};
+use crate::container::idmap::{IdMap, SubRange, subordinate_ranges};
+use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::fs::{self, FsError};
 
 /// Largest `/etc/passwd`, `/etc/subuid` and their like that is read, in bytes.
 const TABLE_BYTES_MAX: u64 = 16 << 20;
+
+/// The ids that root gives away when `/etc/subuid` names none for it: above those of people, of
+/// useradd(8) and of systemd's own containers (systemd.io, "Users, Groups, UIDs and GIDs").
+const ROOT_IDS: SubRange = SubRange { start: 1_900_000_000, count: 65_536 };
 
 /// Why cuddy cannot work for this caller.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +113,7 @@ impl Host {
     }
 
     /// The caller's subordinate user and group ids; empty without `newuidmap`, unless root.
-    pub fn subordinate_ids(&self) -> (Vec<SubRange>, Vec<SubRange>) {
+    fn subordinate_ids(&self) -> (Vec<SubRange>, Vec<SubRange>) {
         let has_helpers = ["newuidmap", "newgidmap"].iter().all(|name| self.find_program(name).is_some());
         if self.uid != 0 && !has_helpers {
             return (Vec::new(), Vec::new());
@@ -118,7 +122,30 @@ impl Host {
             let text = fs::read_file(Path::new(path), TABLE_BYTES_MAX).unwrap_or_default();
             subordinate_ranges(&String::from_utf8_lossy(&text), &self.login, id)
         };
-        (read("/etc/subuid", self.uid), read("/etc/subgid", self.uid))
+        let ranges = (read("/etc/subuid", self.uid), read("/etc/subgid", self.uid));
+        match self.uid {
+            0 if ranges.0.is_empty() || ranges.1.is_empty() => (vec![ROOT_IDS], vec![ROOT_IDS]),
+            _ => ranges,
+        }
+    }
+
+    /// The caller as 0 and its subordinate ids behind it; `None` when there are none.
+    pub fn subordinate_map(&self) -> Option<IdMap> {
+        let (uids, gids) = self.subordinate_ids();
+        let has_both = !uids.is_empty() && !gids.is_empty();
+        has_both.then(|| IdMap::with_subordinates((self.uid, self.gid), &uids, &gids))
+    }
+
+    /// Every id of the host as itself: what root may ask for with `--userns host`.
+    ///
+    /// # Errors
+    /// When our own maps cannot be read.
+    pub fn identity_map(&self) -> Result<IdMap, Error> {
+        let read = |path: &str| {
+            let bytes = fs::read_file(Path::new(path), TABLE_BYTES_MAX)?;
+            Ok::<_, FsError>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Ok(IdMap::identity(&read("/proc/self/uid_map")?, &read("/proc/self/gid_map")?))
     }
 
     /// A program of the caller's `PATH`.

@@ -1,1 +1,205 @@
-//! Load, import, list.
+//! `load`, `import`, `images`, and what an image says to `run`.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::audit;
+use crate::container::idspace;
+use crate::engine::host::Host;
+use crate::engine::launch::{RootChoice, Warn};
+use crate::error::{Error, ErrorKind};
+use crate::image::archive::{self, Report};
+use crate::image::config::Platform;
+use crate::image::store::{Store, Summary};
+use crate::image::tree::Owners;
+use crate::names::{Digest, ImageReference};
+use crate::sys::fs::FsError;
+
+/// What an image says about the containers made of it.
+#[derive(Debug, Default)]
+pub struct ImageDefaults {
+    /// What stands at `/`.
+    pub root: Option<RootChoice>,
+    /// ENTRYPOINT.
+    pub entrypoint: Vec<String>,
+    /// CMD.
+    pub command: Vec<String>,
+    /// ENV.
+    pub environment: Vec<String>,
+    /// WORKDIR.
+    pub workdir: Option<String>,
+    /// USER.
+    pub user: Option<String>,
+    /// VOLUME.
+    pub volumes: Vec<String>,
+    /// STOPSIGNAL.
+    pub stop_signal: Option<String>,
+    /// LABEL.
+    pub labels: Vec<(String, String)>,
+    /// The image holds files of other ids than 0.
+    pub has_other_ids: bool,
+}
+
+/// One image of the list.
+#[derive(Debug, Serialize)]
+pub struct ImageList {
+    /// Its id: the digest of its configuration.
+    pub id: Digest,
+    /// Its names; none for one that lost them.
+    pub names: Vec<ImageReference>,
+    /// When it was made (RFC 3339).
+    pub created: Option<String>,
+    /// `os/architecture`.
+    pub platform: String,
+    /// Bytes of the files of its layers.
+    pub bytes: u64,
+}
+
+/// One image that came in.
+#[derive(Debug)]
+pub struct LoadedImage {
+    /// Its id.
+    pub id: Digest,
+    /// The names it was given.
+    pub names: Vec<ImageReference>,
+}
+
+/// Puts every image of the archive `input`, or of standard input, into the store.
+///
+/// # Errors
+/// What is wrong with the archive; the store is then as it was.
+pub fn load(host: &Host, input: Option<&Path>, warn: Warn<'_>) -> Result<Vec<LoadedImage>, Error> {
+    let file = open(host, input)?;
+    let owners = take_ids(host, warn)?;
+    let report = archive::load(&Store::open(&host.data)?, file, owners)?;
+    record(host, "load", &report)?;
+    Ok(tell(report, warn))
+}
+
+/// Makes an image called `name` of the root filesystem in the tar `input`, or in standard input.
+///
+/// # Errors
+/// What is wrong with the tar; the store is then as it was.
+pub fn import(
+    host: &Host,
+    input: Option<&Path>,
+    name: &ImageReference,
+    warn: Warn<'_>,
+) -> Result<Vec<LoadedImage>, Error> {
+    let file = open(host, input)?;
+    let owners = take_ids(host, warn)?;
+    let report = archive::import(&Store::open(&host.data)?, file, name, owners)?;
+    record(host, "import", &report)?;
+    Ok(tell(report, warn))
+}
+
+fn record(host: &Host, verb: &str, report: &Report) -> Result<(), Error> {
+    for image in &report.images {
+        let name = image.names.first().map(ImageReference::familiar).unwrap_or_default();
+        audit::append(&host.data, verb, &name, image.id.as_str(), audit::Outcome::Ended(0))?;
+    }
+    Ok(())
+}
+
+/// The images there are.
+///
+/// # Errors
+/// What is wrong with the store.
+pub fn list(host: &Host) -> Result<Vec<ImageList>, Error> {
+    let line = |summary: Summary| ImageList {
+        id: summary.id,
+        names: summary.names,
+        created: summary.created,
+        platform: summary.platform.to_string(),
+        bytes: summary.bytes,
+    };
+    Ok(Store::open(&host.data)?.images()?.into_iter().map(line).collect())
+}
+
+/// What the image called `text` says. With `platform` it must be made for that one.
+///
+/// # Errors
+/// `NotFound` with similar names, or `Unsupported` for another platform.
+pub fn defaults(
+    host: &Host,
+    text: &str,
+    platform: Option<&str>,
+    warn: Warn<'_>,
+) -> Result<ImageDefaults, Error> {
+    let reference: ImageReference = text.parse()?;
+    let image = Store::open(&host.data)?.resolve(&reference)?;
+    let has = Platform { os: image.config.os.clone(), architecture: image.config.architecture.clone() };
+    let wanted = platform.map(|text| text.split('/').map(str::to_owned).collect::<Vec<_>>());
+    if let Some(wanted) = &wanted
+        && (wanted.first() != Some(&has.os) || wanted.get(1).is_some_and(|a| *a != has.architecture))
+    {
+        let error =
+            Error::new(ErrorKind::NotFound, format!("image `{text}` is for {has}, not {}", wanted.join("/")));
+        return Err(error.hint("load one that is made for that platform"));
+    }
+    if let Some(foreign) = image.config.foreign_platform() {
+        warn(&format!(
+            "image `{text}` is made for {foreign}, this host is {}: its programs may not run",
+            Platform::host()
+        ));
+    }
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    Ok(ImageDefaults {
+        root: Some(RootChoice::Layers(image.layers)),
+        entrypoint: image.config.entrypoint,
+        command: image.config.command,
+        environment: image.config.env,
+        workdir: some(image.config.working_dir),
+        user: some(image.config.user),
+        volumes: image.config.volumes,
+        stop_signal: image.config.stop_signal,
+        labels: image.config.labels.into_iter().collect(),
+        // Files that were flattened to the caller need no other id.
+        has_other_ids: !image.ids.is_only_root() && !image.is_flat,
+    })
+}
+
+fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
+    let path = input.map_or_else(|| PathBuf::from("/dev/stdin"), |path| host.cwd.join(path));
+    if input.is_none() && rustix::termios::isatty(rustix::stdio::stdin()) {
+        let error = Error::new(ErrorKind::Usage, "requested load from stdin, but stdin is a terminal");
+        return Err(error.hint("name the archive: `cuddy load -i FILE`"));
+    }
+    Ok(File::open(&path).map_err(|e| FsError::new("open", &path, e))?)
+}
+
+/// With subordinate ids this process moves to where they are its own, so that files get their true
+/// owners; without, all files are the caller's and their owners are recorded.
+fn take_ids(host: &Host, warn: Warn<'_>) -> Result<Owners, Error> {
+    let Some(map) = host.subordinate_map() else { return Ok(Owners::Record) };
+    // Tried first where nothing is lost: a process that failed half-way could not go on.
+    if let Err(error) = idspace::inside(&map, || Ok(())) {
+        warn(&format!("{error}; owners of files are recorded, and every file is yours"));
+        return Ok(Owners::Record);
+    }
+    idspace::enter(&map)?;
+    Ok(Owners::Apply)
+}
+
+fn tell(report: Report, warn: Warn<'_>) -> Vec<LoadedImage> {
+    if report.skipped.devices > 0 {
+        warn(&format!(
+            "{} device files of the image were not made: /dev is made anew in each container",
+            report.skipped.devices
+        ));
+    }
+    if report.skipped.xattrs > 0 {
+        warn(&format!(
+            "{} extended attributes of the image were left out: they mean something to the host",
+            report.skipped.xattrs
+        ));
+    }
+    for image in &report.images {
+        if let Some(platform) = &image.foreign_platform {
+            warn(&format!("image `{}` is made for {platform}, this host is {}", image.id, Platform::host()));
+        }
+    }
+    report.images.into_iter().map(|image| LoadedImage { id: image.id, names: image.names }).collect()
+}

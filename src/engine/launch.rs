@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::audit;
 use crate::container::bpf::Program;
 use crate::container::cgroup::{self, Cgroup, CgroupError};
 use crate::container::delegation::{self, Lack, Support};
 use crate::container::idmap::IdMap;
+use crate::container::idspace;
 use crate::container::lifecycle::{self, Launch, Outcome};
 use crate::container::limits::{Limits, Resource};
 use crate::container::options::{DeviceRequest, Network, SeccompChoice, Ulimit};
@@ -20,7 +22,7 @@ use crate::container::plan::{End, Plan, PlannedMount, Root, Walls, hex};
 use crate::container::seccomp::{self, Conditions, Profile};
 use crate::container::spec::{self, Masks, SpecRequest};
 use crate::container::stage;
-use crate::container::state::{Place, Places, ProcessId};
+use crate::container::state::{self, Place, Places, ProcessId};
 use crate::container::syscalls::Arch;
 use crate::engine::host::Host;
 use crate::error::{Error, ErrorKind};
@@ -151,9 +153,11 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     let cidfile = decided.cidfile.as_deref().map(|path| write_cidfile(path, &id)).transpose()?;
     let mut place = places.take(id, decided.name.clone(), &decided.image)?;
     let volumes = decided.volumes.clone();
+    let (image, id) = (decided.image.clone(), place.id().clone());
+    audit::append(&host.data, "run", &image, id.as_str(), audit::Outcome::Started)?;
     let finished = run_in(host, decided, filter, &mut place, volumes, warn);
     // What could not be removed now is found by the next command.
-    if let Err(error) = remove_place(place, warn) {
+    if let Err(error) = remove_place(host, place) {
         warn(&format!("{error}; the next command tries again"));
     }
     if finished.is_err()
@@ -164,8 +168,22 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     finished
 }
 
-fn remove_place(place: Place, _warn: Warn<'_>) -> Result<(), Error> {
+/// What the container's own ids made can be removed by nobody else.
+fn remove_place(host: &Host, place: Place) -> Result<(), Error> {
+    remove_folders(host, &place.folders())?;
     Ok(place.remove()?)
+}
+
+fn remove_folders(host: &Host, folders: &[PathBuf]) -> Result<(), Error> {
+    let remove = || folders.iter().try_for_each(|folder| state::remove_tree(folder)).map_err(Error::from);
+    let denied = match remove() {
+        Err(error) if error.kind == ErrorKind::Denied => error,
+        other => return other,
+    };
+    match host.subordinate_map() {
+        Some(map) => idspace::inside(&map, remove),
+        None => Err(denied),
+    }
 }
 
 /// Clears away what dead commands left: processes, cgroups, folders.
@@ -177,8 +195,9 @@ fn clear_away(host: &Host, places: &Places, warn: Warn<'_>) -> Result<(), Error>
                 warn(&format!("cannot remove the cgroup of a dead container: {}", Error::from(error)));
             }
         }
-        if let Err(error) = leftover.remove() {
-            warn(&format!("cannot clear a dead container away: {}", Error::from(error)));
+        let gone = remove_folders(host, &leftover.folders()).and_then(|()| Ok(leftover.remove()?));
+        if let Err(error) = gone {
+            warn(&format!("cannot clear a dead container away: {error}"));
         }
     }
     Ok(())
@@ -314,6 +333,8 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
     })?;
     let mut files = decided.files;
     files.extend(network_files(&hostname, &decided.hosts, decided.network)?);
+    // What was mounted there by name is what is meant to be there.
+    files.retain(|(target, _)| decided.mounts.iter().all(|mount| mount.target != *target));
     let propagation =
         decided.mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
     Ok(Plan {

@@ -241,7 +241,7 @@ impl Lock {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(FsError::new("lock", path, e)),
                 // Whoever held it may have removed the file meanwhile: a lock nobody else can find is none.
-                Ok(()) if stands_at(&fd, path) => return Ok(Self(File::from(fd))),
+                Ok(()) if stands_at(fd.as_fd(), path) => return Ok(Self(File::from(fd))),
                 Ok(()) => {}
             }
         }
@@ -249,7 +249,7 @@ impl Lock {
 }
 
 /// Whether `path` still leads to the file of `fd`.
-fn stands_at(fd: &OwnedFd, path: &Path) -> bool {
+fn stands_at(fd: BorrowedFd<'_>, path: &Path) -> bool {
     let there = rustix::fs::statat(rustix::fs::CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
     matches!((rustix::fs::fstat(fd), there), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
@@ -293,20 +293,16 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_whose_file_was_removed_meanwhile_is_taken_on_the_new_one() {
+    fn a_lock_is_held_only_while_its_file_stands_where_others_look() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let first = Lock::exclusive(&path).unwrap();
-        let waiting = std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| Lock::exclusive(&path).unwrap());
-            // Whether it waits already or comes later, the file it knew is gone then.
-            std::thread::yield_now();
-            std::fs::remove_file(&path).unwrap();
-            drop(first);
-            waiter.join().unwrap()
-        });
-        assert!(Lock::try_exclusive(&path).unwrap().is_none(), "the lock holds a file that nobody finds");
-        drop(waiting);
+        assert!(stands_at(first.as_fd(), &path));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!stands_at(first.as_fd(), &path), "another lock could be taken beside this one");
+        let second = Lock::exclusive(&path).unwrap();
+        assert!(!stands_at(first.as_fd(), &path) && stands_at(second.as_fd(), &path));
+        assert!(Lock::try_exclusive(&path).unwrap().is_none());
     }
 
     #[test]

@@ -262,6 +262,32 @@ pub fn unshare(flags: UnshareFlags) -> Result<(), ProcessError> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(|e| ProcessError::call("make the namespaces", e))
 }
 
+/// Makes new namespaces, a user namespace among them in which this process keeps its own ids.
+///
+/// # Errors
+/// What the kernel says.
+pub fn enter_own_namespaces(flags: UnshareFlags) -> Result<(), ProcessError> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    unshare(flags | UnshareFlags::NEWUSER)?;
+    write_own_maps(&format!("{uid} {uid} 1\n"), &format!("{gid} {gid} 1\n"))
+}
+
+/// The version of Landlock in this kernel; `None` where it is off or absent
+/// (landlock_create_ruleset(2), `LANDLOCK_CREATE_RULESET_VERSION`).
+pub fn landlock_version() -> Option<u32> {
+    const CREATE_RULESET_VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag the call takes no pointer and makes nothing: it answers a number.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(version).ok().filter(|&v| v > 0)
+}
+
 /// Maps this process's new user namespace by itself: one id each (user_namespaces(7)).
 ///
 /// # Errors
