@@ -267,7 +267,7 @@ fn a_tool_ends_when_its_orchestrator_dies() {
     let host = Host::new();
     let marker = marker("orphan");
     // The orchestrator holds the other end of the tool's standard input and does nothing else.
-    let script = "\"$@\" <fifo & exec sleep 600 >fifo";
+    let script = "\"$@\" <fifo & exec >fifo; echo hello; exec sleep 600";
     let line = strict_line(&[], judge::program(), &["cat", &marker]);
     let mut command = host.command("/bin/sh");
     rustix::fs::mknodat(
@@ -279,12 +279,8 @@ fn a_tool_ends_when_its_orchestrator_dies() {
     )
     .expect("the folder is ours");
     command.args(["-c", script, "sh"]).arg(crate::harness::cuddy()).args(&line);
-    let orchestrator = Started::new(command);
-    let until = Instant::now() + DEADLINE;
-    while marked(&marker).is_empty() {
-        assert!(Instant::now() < until, "the tool does not start");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let mut orchestrator = Started::new(command);
+    orchestrator.wait_for("hello");
     orchestrator.signal(Signal::KILL);
     // The tool holds the pipes of its orchestrator: this returns when it is gone.
     orchestrator.end();
