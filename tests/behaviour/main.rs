@@ -8,8 +8,10 @@ mod harness;
 #[expect(dead_code, reason = "golden lists are judged by the other test programs")]
 mod judge;
 
+mod archive;
 mod environment;
 mod identity;
+mod images;
 mod mounts;
 mod run;
 mod streams;
