@@ -19,6 +19,8 @@ pub mod sys {
     /// ● Datagrams between two of our processes, with a descriptor on board.
     pub mod channel;
 }
+/// ● What was done, by whom, and how it ended: one line each.
+pub mod audit;
 
 // ── three parts that do not know each other ─────────────────────────────────────────────────────
 

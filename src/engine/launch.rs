@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::audit;
 use crate::container::bpf::Program;
 use crate::container::cgroup::{self, Cgroup, CgroupError};
 use crate::container::delegation::{self, Lack, Support};
@@ -152,6 +153,8 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     let cidfile = decided.cidfile.as_deref().map(|path| write_cidfile(path, &id)).transpose()?;
     let mut place = places.take(id, decided.name.clone(), &decided.image)?;
     let volumes = decided.volumes.clone();
+    let (image, id) = (decided.image.clone(), place.id().clone());
+    audit::append(&host.data, "run", &image, id.as_str(), audit::Outcome::Started)?;
     let finished = run_in(host, decided, filter, &mut place, volumes, warn);
     // What could not be removed now is found by the next command.
     if let Err(error) = remove_place(host, place) {
