@@ -15,3 +15,4 @@ mod images;
 mod mounts;
 mod run;
 mod streams;
+mod terminal;
