@@ -97,7 +97,8 @@ impl IdMap {
         let ranges = |text: &str| {
             let range = |line: &str| {
                 let mut numbers = line.split_whitespace().map(str::parse::<u32>);
-                let (inside, _outside, count) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+                let (inside, _outside, count) =
+                    (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
                 Some(Range { inside, outside: inside, count: count.min(u32::MAX - 1) })
             };
             text.lines().filter_map(range).take(RANGES_MAX).collect()

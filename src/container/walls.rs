@@ -512,7 +512,7 @@ impl Command {
     fn execute(&self) -> NotExecuted {
         let mut denied = None;
         for candidate in &self.candidates {
-            if leads_to_ourselves(candidate) {
+            if leads_out(candidate) {
                 denied = Some(io::Error::from(io::ErrorKind::PermissionDenied));
                 continue;
             }
@@ -546,9 +546,12 @@ fn exists(path: &CStr) -> bool {
     rustix::fs::statat(rustix::fs::CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
-/// An image may name `/proc/self/exe` as its command: that is this program, and not for it.
-fn leads_to_ourselves(path: &CStr) -> bool {
-    let own = rustix::fs::stat(c"/proc/self/exe");
-    let other = rustix::fs::stat(path);
-    matches!((own, other), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+/// An image may name `/proc/self/exe`, or a link to it, as its command: that is this program, reached on
+/// a way that leaves the container (CVE-2019-5736, CVE-2024-21626).
+fn leads_out(path: &CStr) -> bool {
+    use rustix::fs::ResolveFlags;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let opened =
+        rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    matches!(opened, Err(rustix::io::Errno::LOOP))
 }

@@ -9,7 +9,7 @@ use crate::container::idmap::IdMap;
 use crate::container::mounts::{MountRequest, Source};
 use crate::container::options::{
     DeviceRequest, EnvEntry, HOST_IMAGE, OptionError, Options, PATH_DEFAULT, SeccompChoice, UserNamespace,
-    parse_signal,
+    check_hostname, parse_signal,
 };
 use crate::container::plan::{PlannedMount, PlannedSource};
 use crate::container::spec::{self, Masks};
@@ -49,6 +49,9 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let seccomp = if options.privileged { SeccompChoice::Unconfined } else { options.seccomp };
     let mut labels: BTreeMap<String, String> = image.labels.into_iter().collect();
     labels.extend(options.labels);
+    if let Some(name) = &options.hostname {
+        check_hostname(name)?;
+    }
     if let Some(signal) = options.stop_signal.or(image.stop_signal) {
         parse_signal(&signal)?;
         labels.insert(STOP_SIGNAL.to_owned(), signal);

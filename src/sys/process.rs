@@ -141,7 +141,7 @@ pub struct StageStart<'a> {
 ///
 /// # Errors
 /// What the kernel says about the start. What fails in the child comes over the socket, as JSON.
-pub fn start_stage(_proof: OneThread, start: StageStart<'_>) -> Result<Child, ProcessError> {
+pub fn start_stage(proof: OneThread, start: StageStart<'_>) -> Result<Child, ProcessError> {
     let mut pidfd: RawFd = -1;
     let mut flags = libc::CLONE_PIDFD as u64;
     if start.cgroup.is_some() {
@@ -156,12 +156,16 @@ pub fn start_stage(_proof: OneThread, start: StageStart<'_>) -> Result<Child, Pr
     };
     // SAFETY: clone3(2) demands a readable struct of the size given, whose `pidfd` points to an int
     // we own: `arguments` and `pidfd` live on this stack frame until the call returns. Without
-    // CLONE_VM the child gets its own copy of our memory, and `_proof` says that no other thread
+    // CLONE_VM the child gets its own copy of our memory, and `proof` says that no other thread
     // could hold a lock at this moment; adding CLONE_VM or a thread would break this.
     let result = unsafe {
         libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&arguments), size_of::<CloneArguments>())
     };
     match result {
+        // Docker's filter knows no clone3; without a cgroup to start in, fork does.
+        -1 if start.cgroup.is_none() && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) => {
+            start_stage_by_fork(proof, start)
+        }
         -1 => Err(ProcessError::call("start the stage", io::Error::last_os_error())),
         0 => become_stage(start),
         pid => {
@@ -172,6 +176,14 @@ pub fn start_stage(_proof: OneThread, start: StageStart<'_>) -> Result<Child, Pr
             Ok(Child { pid, pidfd })
         }
     }
+}
+
+fn start_stage_by_fork(proof: OneThread, start: StageStart<'_>) -> Result<Child, ProcessError> {
+    let Some(pid) = fork(proof)? else { become_stage(start) };
+    // Nobody but us reaps our child, so its number cannot be another's yet.
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        .map_err(|e| ProcessError::call("hold the stage", e))?;
+    Ok(Child { pid, pidfd })
 }
 
 /// `struct clone_args` (linux/sched.h), up to `cgroup`.
@@ -214,7 +226,11 @@ fn enter_stage(start: &StageStart<'_>) -> Result<std::convert::Infallible, Proce
     .map_err(call("open our own program"))?;
     if start.unshare.contains(UnshareFlags::NEWUSER) && rustix::process::geteuid().is_root() {
         // Only root may; others keep their groups and cannot gain by them.
-        rustix::thread::set_thread_groups(&[]).map_err(call("drop the supplementary groups"))?;
+        match rustix::thread::set_thread_groups(&[]) {
+            // Root of a user namespace that has setgroups denied is as an ordinary user here.
+            Ok(()) | Err(rustix::io::Errno::PERM) => {}
+            Err(e) => return Err(ProcessError::call("drop the supplementary groups", e)),
+        }
     }
     unshare(start.unshare)?;
     if let Some((uids, gids)) = start.own_maps {
