@@ -18,6 +18,7 @@ use crate::engine::host_image::{self, Account};
 use crate::engine::images::{self, ImageDefaults};
 use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
 use crate::error::{Error, ErrorKind};
+use crate::image::config::Platform;
 use crate::names::Name;
 use crate::sys::fs::{self, FsError};
 
@@ -120,9 +121,14 @@ struct Chosen {
 
 fn image(host: &Host, options: &Options, warn: Warn<'_>) -> Result<Chosen, Error> {
     if options.image != HOST_IMAGE {
+        if options.image.starts_with('@') {
+            let error = Error::new(ErrorKind::NotFound, format!("no image `{}` here", options.image));
+            return Err(error.hint(format!("`{HOST_IMAGE}` is the only one with an `@` in front")));
+        }
         let defaults = images::defaults(host, &options.image, options.platform.as_deref(), warn)?;
         return Ok(Chosen { defaults, mounts: Vec::new(), files: Vec::new() });
     }
+    images::require_platform(HOST_IMAGE, &Platform::host(), options.platform.as_deref())?;
     let account = Account { name: &host.login, uid: 0, gid: 0, home: "/root" };
     let described = host_image::describe(&account);
     let defaults = ImageDefaults {

@@ -33,14 +33,21 @@ impl Desk {
         Self::with(host, flags, words, |_, _| {})
     }
 
-    fn with(host: &Host, flags: &[&str], words: &[&str], change: impl FnOnce(&mut Command, &OwnedFd)) -> Self {
+    fn with(
+        host: &Host,
+        flags: &[&str],
+        words: &[&str],
+        change: impl FnOnce(&mut Command, &OwnedFd),
+    ) -> Self {
         let person = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a terminal");
         rustix::pty::grantpt(&person).expect("it is ours");
         rustix::pty::unlockpt(&person).expect("it is ours");
         let name = rustix::pty::ptsname(&person, Vec::new()).expect("it has a name");
-        let flags_of_file = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
-        let screen = rustix::fs::open(name, flags_of_file, rustix::fs::Mode::empty()).expect("the other side");
+        let flags_of_file =
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+        let screen =
+            rustix::fs::open(name, flags_of_file, rustix::fs::Mode::empty()).expect("the other side");
         let size = Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&person, size).expect("a terminal has a size");
         let before = rustix::termios::tcgetattr(&screen).expect("a terminal");
@@ -51,7 +58,8 @@ impl Desk {
         command.stdin(end()).stdout(end()).stderr(end());
         change(&mut command, &screen);
         let child = command.spawn().expect("util-linux is installed");
-        let held = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("it runs");
+        let held =
+            rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("it runs");
         let until = Instant::now() + DEADLINE;
         Self { person, screen, before, child, held, shown: Vec::new(), until }
     }
@@ -68,8 +76,7 @@ impl Desk {
     fn step(&mut self) -> bool {
         let left = self.until.saturating_duration_since(Instant::now());
         assert!(!left.is_zero(), "has not ended after {DEADLINE:?}: {}", self.shown());
-        let mut watched =
-            [PollFd::new(&self.person, PollFlags::IN), PollFd::new(&self.held, PollFlags::IN)];
+        let mut watched = [PollFd::new(&self.person, PollFlags::IN), PollFd::new(&self.held, PollFlags::IN)];
         let wait = Timespec { tv_sec: 1, tv_nsec: 0 };
         rustix::event::poll(&mut watched, Some(&wait)).expect("these can be waited for");
         let has_more = watched[0].revents().contains(PollFlags::IN);
@@ -137,8 +144,15 @@ fn the_command_has_a_terminal_of_its_own_with_a_name_and_our_size() {
         let lines = lines(&shown);
         for line in lines.iter().filter(|line| line["probe"] == "tty") {
             assert_eq!(line["isatty"], true, "{flags:?}: {line}");
-            assert!(["/dev/pts/0", "/dev/console"].iter().any(|name| line["name"] == *name), "{flags:?}: {line}");
-            assert_eq!((&line["echo"], &line["canonical"]), (&true.into(), &true.into()), "{flags:?}: {line}");
+            assert!(
+                ["/dev/pts/0", "/dev/console"].iter().any(|name| line["name"] == *name),
+                "{flags:?}: {line}"
+            );
+            assert_eq!(
+                (&line["echo"], &line["canonical"]),
+                (&true.into(), &true.into()),
+                "{flags:?}: {line}"
+            );
         }
         let size = lines.iter().find(|line| line["probe"] == "size").expect("the probe says it");
         assert_eq!((&size["rows"], &size["columns"]), (&33.into(), &77.into()), "{flags:?}");
@@ -174,7 +188,7 @@ fn a_terminal_brings_its_variable_and_its_device() {
     let (_, shown) = Desk::new(&host, &["-it"], &["ls", "/dev"]).end();
     let lines = lines(&shown);
     let console = lines.iter().find(|line| line["name"] == "console").expect("a console");
-    assert_eq!(console["kind"], "character", "{console}");
+    assert_eq!(console["kind"], "char", "{console}");
 }
 
 #[test]
