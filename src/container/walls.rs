@@ -140,24 +140,20 @@ fn open_genuine(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, Wal
     use rustix::fs::ResolveFlags;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+    let wrong = |e: rustix::io::Errno| WallError::Path { path: path.into(), source: e.into() };
+    let open = |path: &str| rustix::fs::openat2(root, path, flags, Mode::empty(), resolve);
+    let fd = match open(path) {
         Ok(fd) => fd,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
-        Err(e) => return Err(WallError::Path { path: path.into(), source: e.into() }),
+        Err(e) => return Err(wrong(e)),
     };
-    let expected = if path.starts_with("/proc/") {
-        Some((PROC_MAGIC, "in a real procfs"))
-    } else if path.starts_with("/sys/") {
-        Some((SYSFS_MAGIC, "in a real sysfs"))
-    } else {
-        None
-    };
-    if let Some((magic, what)) = expected {
-        let found =
-            rustix::fs::fstatfs(&fd).map_err(|e| WallError::Path { path: path.into(), source: e.into() })?;
-        if found.f_type != magic {
-            return Err(WallError::NotGenuine { path: path.into(), what });
-        }
+    let kind_of = |fd: &OwnedFd| rustix::fs::fstatfs(fd).map(|found| found.f_type).map_err(wrong);
+    if path.starts_with("/proc/") && kind_of(&fd)? != PROC_MAGIC {
+        return Err(WallError::NotGenuine { path: path.into(), what: "in a real procfs" });
+    }
+    // Other trees of the kernel stand in the host's `/sys`, so the question is what holds them.
+    if path.starts_with("/sys/") && kind_of(&open("/sys").map_err(wrong)?)? != SYSFS_MAGIC {
+        return Err(WallError::NotGenuine { path: path.into(), what: "in a real sysfs" });
     }
     Ok(Some(fd))
 }

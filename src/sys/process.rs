@@ -5,6 +5,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
@@ -499,6 +500,47 @@ pub fn reset_signals() -> Result<(), ProcessError> {
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     nix::sys::signal::SigSet::empty().thread_set_mask().map_err(|e| ProcessError::call("unblock signals", e))
+}
+
+/// From here on, orphans among our descendants become our children instead of the host's first process's.
+///
+/// # Errors
+/// What the kernel says.
+pub fn adopt_orphans() -> Result<(), ProcessError> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|e| ProcessError::call("adopt what our processes leave", e))
+}
+
+/// Kills every child of this process, adopted ones too, and waits until none is left or `patience` is
+/// over: a process that hangs in the kernel must not hang us.
+pub fn end_children(patience: Duration) {
+    let until = Instant::now() + patience;
+    loop {
+        match rustix::process::waitpid(None, WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) if Instant::now() < until => {
+                for child in children() {
+                    // Its number is its own until we wait for it.
+                    let _ended = rustix::process::kill_process(child, Signal::KILL);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// The children of this process, by what each process of `/proc` says of its parent.
+fn children() -> Vec<Pid> {
+    let own = rustix::process::getpid().as_raw_nonzero().to_string();
+    let is_ours = |name: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+        // The name may hold spaces and parentheses: fields are counted behind its last `)`.
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)) == Some(own.as_str())
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| is_ours(name)).filter_map(|name| Pid::from_raw(name.parse().ok()?)).collect()
 }
 
 /// Executes `path` with these arguments and this environment; returns only when it could not.
