@@ -54,15 +54,20 @@ fn a_read_only_bind_cannot_be_written_in_any_spelling() {
 fn a_mount_below_a_read_only_bind_cannot_be_written_either() {
     let host = Host::new();
     host.dir("shared");
-    // /proc of the host is such a tree wherever tests run: a bind of `/` has many mounts below it.
-    let seen = host.sees(&["-v", "/dev:/outside:ro"], &["mounts"]);
-    let below: Vec<_> = seen
-        .all("mount")
-        .filter(|mount| mount["point"].as_str().is_some_and(|point| point.starts_with("/outside")))
-        .collect();
-    assert!(below.len() > 1, "mounts below come along: {below:#?}");
-    for mount in below {
-        assert!(options(mount).contains(&"ro"), "{mount}");
+    // The host's /dev is such a tree wherever tests run: terminals and shared memory are mounted below it.
+    for target in ["/outside", "/dev/outside"] {
+        let seen = host.sees(&["-v", &format!("/dev:{target}:ro")], &["mounts"]);
+        let below: Vec<_> = seen
+            .all("mount")
+            .filter(|mount| mount["point"].as_str().is_some_and(|point| point.starts_with(target)))
+            .collect();
+        assert!(below.len() > 1, "mounts below come along: {below:#?}");
+        for mount in below {
+            let options = options(mount);
+            for wall in ["ro", "nosuid", "nodev"] {
+                assert!(options.contains(&wall), "{wall}: {mount}");
+            }
+        }
     }
 }
 
@@ -194,6 +199,23 @@ fn a_mount_below_dev_is_seen() {
     assert_eq!(with(&host, "-v", &mount, &["read", "/dev/mine/file"]).exits(0).text(), "hello");
     let mount = format!("{}:/dev/shm", host.text("shared"));
     assert_eq!(with(&host, "-v", &mount, &["read", "/dev/shm/file"]).exits(0).text(), "hello");
+}
+
+#[test]
+fn a_mount_below_dev_is_like_every_other() {
+    let host = Host::new();
+    host.write("shared/file", "hello");
+    let seen = host.sees(&["--tmpfs", "/dev/memory:size=1m", "--tmpfs", "/dev/tools:exec,ro"], &["mounts"]);
+    let memory = seen.mount("/dev/memory").expect("it is mounted");
+    assert!(options(memory).contains(&"noexec") && options(memory).contains(&"rw"), "{memory}");
+    assert!(memory["super_options"].as_str().expect("text").contains("size=1024k"), "{memory}");
+    let tools = seen.mount("/dev/tools").expect("it is mounted");
+    assert!(!options(tools).contains(&"noexec") && options(tools).contains(&"ro"), "{tools}");
+    let mount = format!("type=bind,src={},dst=/dev/it", host.text("nowhere"));
+    with(&host, "--mount", &mount, &["true"]).is_refused(&["nowhere"]);
+    // All of /dev would be filled with what each container's /dev has, on the host.
+    with(&host, "-v", &format!("{}:/dev", host.text("shared")), &["true"]).is_refused(&["/dev"]);
+    assert_eq!(names(&host.path("shared")), ["file"]);
 }
 
 // ── volumes ─────────────────────────────────────────────────────────────────────────────────────
