@@ -42,7 +42,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let Chosen { defaults: image, mounts: mut every, files } = image(host, &options, warn)?;
     let arguments = arguments(&options, &image)?;
     let environment = environment(host, &options, &image)?;
-    let user = options.user.clone().or_else(|| image.user.clone()).filter(|u| !u.is_empty());
+    let user = user(host, &options, &image);
     let map = map(host, options.userns, &image, user.as_deref())?;
     let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
     every.append(&mut mounts);
@@ -72,7 +72,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         links: Vec::new(),
         files,
         volumes,
-        user: Some(user.unwrap_or_else(|| "0".to_owned())),
+        user,
         groups: options.groups,
         map,
         arguments,
@@ -154,6 +154,18 @@ fn arguments(options: &Options, image: &ImageDefaults) -> Result<Vec<String>, Er
     Ok(arguments)
 }
 
+/// The user that was typed or the image's, else root. With `keep-id` the caller is who it is; a number
+/// alone would come with group 0, which is not there.
+fn user(host: &Host, options: &Options, image: &ImageDefaults) -> Option<String> {
+    let keeps = options.userns == UserNamespace::KeepId;
+    match options.user.as_deref().filter(|user| !user.is_empty()) {
+        None if keeps => None,
+        Some(typed) if keeps && typed == host.uid.to_string() => None,
+        Some(typed) => Some(typed.to_owned()),
+        None => Some(image.user.clone().filter(|user| !user.is_empty()).unwrap_or_else(|| "0".to_owned())),
+    }
+}
+
 /// The image's variables, then files, then flags; later ones win, and `-e NAME` copies ours.
 fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<Vec<String>, Error> {
     let mut order: Vec<String> = Vec::new();
@@ -164,6 +176,10 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
         }
     };
     set("PATH".to_owned(), PATH_DEFAULT.to_owned());
+    if options.userns == UserNamespace::KeepId {
+        // Whose home this caller's number has inside nobody says.
+        set("HOME".to_owned(), "/".to_owned());
+    }
     if options.tty {
         set("TERM".to_owned(), "xterm".to_owned());
     }
