@@ -263,6 +263,12 @@ fn open_terminal(spec: &Spec) -> Result<OwnedFd, WallError> {
         OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
     )
     .map_err(&wrong)?;
+    if let Some(size) = spec.process().as_ref().and_then(Process::console_size) {
+        let units = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
+        let (ws_row, ws_col) = (units(size.height()), units(size.width()));
+        let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&own, size).map_err(&wrong)?;
+    }
     if let Some(user) = spec.process().as_ref().map(Process::user) {
         let uid = rustix::process::Uid::from_raw(user.uid());
         rustix::fs::fchown(&own, Some(uid), None).map_err(&wrong)?;
