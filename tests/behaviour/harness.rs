@@ -347,6 +347,7 @@ impl Ended {
 
     /// The same end, which must be an error of ours (125) that says all of these words and printed no data.
     #[track_caller]
+    #[expect(clippy::wrong_self_convention, reason = "a sentence in a test, and the end goes on")]
     pub(crate) fn is_refused(self, words: &[&str]) -> Self {
         let ended = self.exits(125);
         assert!(ended.stdout.is_empty(), "{}: printed {:?}", ended.line, ended.text());

@@ -341,7 +341,7 @@ fn a_device_of_the_host_is_shown_where_asked() {
 }
 
 #[test]
-fn a_device_that_is_none_is_refused() {
+fn a_device_that_is_none_refused() {
     let host = Host::new();
     assert!(fs::metadata("/dev/shm").is_ok_and(|found| !found.file_type().is_char_device()));
     host.probe(&["--device", "/dev/shm"], &["true"]).is_refused(&["/dev/shm"]);

@@ -96,14 +96,14 @@ fn an_image_that_is_not_there_is_125_and_named() {
 }
 
 #[test]
-fn a_line_without_an_image_is_refused() {
+fn a_line_without_an_image_refused() {
     let host = Host::new();
     host.cuddy(&["run"]).is_refused(&["IMAGE"]);
     host.cuddy(&["run", "--rm"]).is_refused(&["IMAGE"]);
 }
 
 #[test]
-fn a_platform_that_this_host_is_not_is_refused() {
+fn a_platform_that_this_host_is_not_refused() {
     let host = Host::new();
     host.probe(&["--platform", "linux/s390x"], &["true"]).is_refused(&["linux/s390x"]);
     host.probe(&["--platform", "windows/amd64"], &["true"]).is_refused(&["windows/amd64"]);

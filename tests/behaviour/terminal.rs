@@ -1,6 +1,6 @@
 //! A person's terminal: raw while the command runs, of the same size inside, and as it was on every way out.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
