@@ -1,7 +1,7 @@
 //! `load`, `import`, `images`, and what an image says to `run`.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -162,12 +162,17 @@ pub fn defaults(
 }
 
 fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
-    let path = input.map_or_else(|| PathBuf::from("/dev/stdin"), |path| host.cwd.join(path));
-    if input.is_none() && rustix::termios::isatty(rustix::stdio::stdin()) {
+    if let Some(input) = input {
+        let path = host.cwd.join(input);
+        return Ok(File::open(&path).map_err(|e| FsError::new("open", &path, e))?);
+    }
+    let stdin = rustix::stdio::stdin();
+    if rustix::termios::isatty(stdin) {
         let error = Error::new(ErrorKind::Usage, "requested load from stdin, but stdin is a terminal");
         return Err(error.hint("name the archive: `cuddy load -i FILE`"));
     }
-    Ok(File::open(&path).map_err(|e| FsError::new("open", &path, e))?)
+    let fd = stdin.try_clone_to_owned().map_err(|e| FsError::new("read", "standard input", e))?;
+    Ok(File::from(fd))
 }
 
 /// With subordinate ids this process moves to where they are its own, so that files get their true
