@@ -12,6 +12,8 @@ mod judge;
 mod attacks;
 #[path = "walls/crash.rs"]
 mod crash;
+#[path = "walls/hostile.rs"]
+mod hostile;
 #[path = "walls/inside.rs"]
 mod inside;
 #[path = "walls/payload.rs"]

@@ -516,7 +516,7 @@ pub fn adopt_orphans() -> Result<(), ProcessError> {
 pub fn end_children(patience: Duration) {
     let until = Instant::now() + patience;
     loop {
-        match rustix::process::waitpid(None, WaitOptions::NOHANG) {
+        match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
             Ok(None) if Instant::now() < until => {
                 for child in children() {

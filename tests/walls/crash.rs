@@ -195,6 +195,23 @@ fn a_stage_that_is_killed_at_any_moment_ends_its_container_and_its_command() {
     the_next_command_clears(&host, &before);
 }
 
+#[test]
+fn a_stage_and_its_command_that_are_killed_together_leave_nothing() {
+    let host = Host::new();
+    let (marker, before, mut seeded) = (marker("both"), mounts(&host), Seeded(13));
+    for round in 0..KILLS {
+        let started = host.spawn(&words(&probe_line(&[], &["sleep", "600", &marker])));
+        let Some(stage) = child_of(started.pid()) else { continue };
+        std::thread::sleep(Duration::from_micros(seeded.below(MOMENTS_US / 2)));
+        let _killed = rustix::process::kill_process(stage, Signal::KILL);
+        started.signal(Signal::KILL);
+        let ended = started.end();
+        assert!([-9, 125].contains(&ended.code), "round {round}: {ended:?}");
+        none_is_left(&marker);
+    }
+    the_next_command_clears(&host, &before);
+}
+
 /// The one child of a process, once it has one.
 fn child_of(parent: Pid) -> Option<Pid> {
     let number = parent.as_raw_nonzero();
