@@ -220,6 +220,10 @@ fn mounts(request: &SpecRequest<'_>) -> Vec<Value> {
             json!({ "destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro", "nosuid", "noexec", "nodev"] }),
         ),
     }
+    // Its own cgroup as the root of all: what it may use, and nothing of the host's.
+    if request.masks != Masks::Strict {
+        mounts.push(mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "ro"]));
+    }
     mounts
 }
 
