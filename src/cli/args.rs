@@ -17,7 +17,7 @@ pub struct Cuddy {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run a command in a new container, in the foreground
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, args_override_self = true)]
     Run(Box<Run>),
     /// Put the images of an archive into the store
     Load(Load),

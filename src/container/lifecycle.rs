@@ -23,6 +23,8 @@ use crate::sys::process::{self, Child, ProcessError, StageStart};
 /// How long a container may take until its first process exists, in seconds. A host that is busy
 /// needs tens of milliseconds; libcontainer can hang for ever (design note 0002).
 const START_DEADLINE_S: u64 = 60;
+/// How long processes of a start that failed may take to die, once killed.
+const ORPHANS_PATIENCE: Duration = Duration::from_secs(5);
 /// So many interrupts of a person end a container whose command ignores them, as Docker has it.
 const INTERRUPTS_MAX: u32 = 3;
 
@@ -126,6 +128,9 @@ pub fn start(launch: Launch<'_>) -> Result<Running, Error> {
     let mut unshare = UnshareFlags::NEWNS;
     unshare.set(UnshareFlags::NEWUSER, launch.plan.map.is_some());
     let needs_us = launch.plan.map.is_some() && own_maps.is_none();
+    // Until its last steps nothing ties the container's first process to the stage: if the stage is
+    // killed then, that process comes to us.
+    process::adopt_orphans()?;
     let stage = process::start_stage(
         process::one_thread()?,
         StageStart {
@@ -215,18 +220,21 @@ impl Running {
         let deadline = Instant::now() + Duration::from_secs(START_DEADLINE_S);
         let outcome = loop {
             let ready = self.wait(deadline)?;
-            if ready.signals {
-                self.hand_signals_on();
-            }
             if let Some(relay) = &mut self.relay {
                 relay.relay(&ready.relay);
             }
+            // What the stage said before a signal came is heard before it: that the command runs already.
             if ready.socket {
                 match self.hear(&mut created) {
                     Ok(None) => {}
                     Ok(Some(end)) => break Ok(end),
                     Err(error) => break Err(error),
                 }
+            } else if ready.stage {
+                // What the stage left may hold its socket open, so the stream has no end.
+                break Err(LifecycleError::StageDied.into());
+            } else if ready.signals {
+                self.hand_signals_on();
             }
             if self.init.is_none() && Instant::now() >= deadline {
                 break Err(LifecycleError::TooSlow { seconds: START_DEADLINE_S }.into());
@@ -244,6 +252,9 @@ impl Running {
             let _ended = self.stage.kill();
         }
         self.stage.reap();
+        if outcome.is_err() {
+            process::end_children(ORPHANS_PATIENCE);
+        }
         let not_executed = self.not_executed.take();
         outcome.map(|end| Outcome { end, not_executed })
     }
@@ -277,9 +288,12 @@ impl Running {
                 tv_nsec: left.subsec_nanos().into(),
             }
         });
+        // In this order: a signal or a dead stage that is seen came after everything that the socket then
+        // does not have.
         let mut watched = vec![
-            PollFd::new(&self.socket, PollFlags::IN),
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::new(&self.stage.pidfd, PollFlags::IN),
+            PollFd::new(&self.socket, PollFlags::IN),
         ];
         watched.extend(self.relay.iter().flat_map(Relay::watched));
         match rustix::event::poll(&mut watched, timeout.as_ref()) {
@@ -287,7 +301,7 @@ impl Running {
             Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
         }
         let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
-        Ok(Ready { socket: ready[0], signals: ready[1], relay: ready[2..].to_vec() })
+        Ok(Ready { signals: ready[0], stage: ready[1], socket: ready[2], relay: ready[3..].to_vec() })
     }
 
     fn hand_signals_on(&mut self) {
@@ -330,6 +344,7 @@ impl Running {
 struct Ready {
     socket: bool,
     signals: bool,
+    stage: bool,
     relay: Vec<bool>,
 }
 

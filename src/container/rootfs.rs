@@ -117,8 +117,14 @@ pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
     for (link, target) in &plan.links {
         add_link(root.as_fd(), link, target)?;
     }
+    let read_only = plan.spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false);
     for (target, text) in &plan.files {
-        add_file(root.as_fd(), &plan.scratch, target, text)?;
+        let tree = write_file(&plan.scratch, target, text)?;
+        if read_only {
+            process::set_mount_attributes(tree.as_fd(), process::MOUNT_ATTR_RDONLY, 0, None, false)
+                .map_err(|source| RootfsError::Attributes { target: target.clone(), source })?;
+        }
+        add_file(root.as_fd(), tree.as_fd(), target)?;
     }
     Ok(root)
 }
@@ -128,7 +134,7 @@ pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
 /// # Errors
 /// [`RootfsError::Workdir`] below `/proc`, or what stands in the way (CVE-2024-21626).
 pub fn make_workdir(root: BorrowedFd<'_>, path: &Path) -> Result<(), RootfsError> {
-    if path.starts_with("/proc") || path.starts_with("/sys") {
+    if ["/proc", "/sys", "/dev/fd"].iter().any(|kernels| path.starts_with(kernels)) {
         return Err(RootfsError::Workdir { path: path.to_owned() });
     }
     if path.starts_with("/dev") {
@@ -320,16 +326,20 @@ fn mount_point(root: BorrowedFd<'_>, path: &Path, folder: bool) -> Result<OwnedF
     fs::open_in_root(root, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
 }
 
-/// Puts a file of ours over `target`: the image's own is neither followed nor changed (CVE-2025-24965).
-fn add_file(root: BorrowedFd<'_>, scratch: &Path, target: &Path, text: &str) -> Result<(), RootfsError> {
+/// Writes a file of ours where only we are, and gives it as a mount attached nowhere.
+fn write_file(scratch: &Path, target: &Path, text: &str) -> Result<OwnedFd, RootfsError> {
     let name: String = target.to_string_lossy().replace('/', "_");
     let own = scratch.join(name);
     std::fs::write(&own, text).map_err(|e| FsError::new("write", &own, e))?;
     rustix::fs::chmod(&own, Mode::from_raw_mode(0o644))
         .map_err(|e| FsError::new("set the mode of", &own, e))?;
-    let tree = clone_tree(&own)?;
+    clone_tree(&own)
+}
+
+/// Puts a file of ours over `target`: the image's own is neither followed nor changed (CVE-2025-24965).
+fn add_file(root: BorrowedFd<'_>, tree: BorrowedFd<'_>, target: &Path) -> Result<(), RootfsError> {
     let place = mount_point(root, target, false)?;
-    attach(tree.as_fd(), place.as_fd()).map_err(|e| RootfsError::Mount {
+    attach(tree, place.as_fd()).map_err(|e| RootfsError::Mount {
         what: "a file of ours".to_owned(),
         target: target.to_owned(),
         source: e.into(),

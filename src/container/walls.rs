@@ -140,24 +140,20 @@ fn open_genuine(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, Wal
     use rustix::fs::ResolveFlags;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+    let wrong = |e: rustix::io::Errno| WallError::Path { path: path.into(), source: e.into() };
+    let open = |path: &str| rustix::fs::openat2(root, path, flags, Mode::empty(), resolve);
+    let fd = match open(path) {
         Ok(fd) => fd,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
-        Err(e) => return Err(WallError::Path { path: path.into(), source: e.into() }),
+        Err(e) => return Err(wrong(e)),
     };
-    let expected = if path.starts_with("/proc/") {
-        Some((PROC_MAGIC, "in a real procfs"))
-    } else if path.starts_with("/sys/") {
-        Some((SYSFS_MAGIC, "in a real sysfs"))
-    } else {
-        None
-    };
-    if let Some((magic, what)) = expected {
-        let found =
-            rustix::fs::fstatfs(&fd).map_err(|e| WallError::Path { path: path.into(), source: e.into() })?;
-        if found.f_type != magic {
-            return Err(WallError::NotGenuine { path: path.into(), what });
-        }
+    let kind_of = |fd: &OwnedFd| rustix::fs::fstatfs(fd).map(|found| found.f_type).map_err(wrong);
+    if path.starts_with("/proc/") && kind_of(&fd)? != PROC_MAGIC {
+        return Err(WallError::NotGenuine { path: path.into(), what: "in a real procfs" });
+    }
+    // Other trees of the kernel stand in the host's `/sys`, so the question is what holds them.
+    if path.starts_with("/sys/") && kind_of(&open("/sys").map_err(wrong)?)? != SYSFS_MAGIC {
+        return Err(WallError::NotGenuine { path: path.into(), what: "in a real sysfs" });
     }
     Ok(Some(fd))
 }
@@ -512,7 +508,7 @@ impl Command {
     fn execute(&self) -> NotExecuted {
         let mut denied = None;
         for candidate in &self.candidates {
-            if leads_to_ourselves(candidate) {
+            if leads_out(candidate) {
                 denied = Some(io::Error::from(io::ErrorKind::PermissionDenied));
                 continue;
             }
@@ -546,9 +542,12 @@ fn exists(path: &CStr) -> bool {
     rustix::fs::statat(rustix::fs::CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
-/// An image may name `/proc/self/exe` as its command: that is this program, and not for it.
-fn leads_to_ourselves(path: &CStr) -> bool {
-    let own = rustix::fs::stat(c"/proc/self/exe");
-    let other = rustix::fs::stat(path);
-    matches!((own, other), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+/// An image may name `/proc/self/exe`, or a link to it, as its command: that is this program, reached on
+/// a way that leaves the container (CVE-2019-5736, CVE-2024-21626).
+fn leads_out(path: &CStr) -> bool {
+    use rustix::fs::ResolveFlags;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let opened =
+        rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    matches!(opened, Err(rustix::io::Errno::LOOP))
 }

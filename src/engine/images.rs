@@ -34,6 +34,8 @@ pub struct ImageDefaults {
     pub user: Option<String>,
     /// VOLUME.
     pub volumes: Vec<String>,
+    /// STOPSIGNAL.
+    pub stop_signal: Option<String>,
     /// LABEL.
     pub labels: Vec<(String, String)>,
     /// The image holds files of other ids than 0.
@@ -152,6 +154,7 @@ pub fn defaults(
         workdir: some(image.config.working_dir),
         user: some(image.config.user),
         volumes: image.config.volumes,
+        stop_signal: image.config.stop_signal,
         labels: image.config.labels.into_iter().collect(),
         // Files that were flattened to the caller need no other id.
         has_other_ids: !image.ids.is_only_root() && !image.is_flat,

@@ -35,6 +35,19 @@ const PIDS_DEFAULT: u64 = 1024;
 const FILES_MAX: u64 = 65_536;
 /// Size of the tool's `/tmp`, for tmpfs(5).
 const TMP_OPTIONS: &str = "mode=1777,size=1g";
+/// Where Landlock lets every tool write: memory of its own, and devices that hold nothing.
+const WRITABLE: [&str; 10] = [
+    "/dev/full",
+    "/dev/mqueue",
+    "/dev/null",
+    "/dev/pts",
+    "/dev/random",
+    "/dev/shm",
+    "/dev/tty",
+    "/dev/urandom",
+    "/dev/zero",
+    "/tmp",
+];
 /// How long a tool has to end after it was asked to, in seconds.
 const GRACE_S: u64 = 10;
 /// Largest `.git` file of a worktree that is read, in bytes.
@@ -243,7 +256,7 @@ fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Error
     mounts.push(tmpfs("/tmp"));
     mounts.extend(files.iter().map(bind));
     let program = ground.arguments.first().map(PathBuf::from).unwrap_or_default();
-    let mut landlock = vec![PathBuf::from("/tmp"), PathBuf::from("/dev")];
+    let mut landlock: Vec<PathBuf> = WRITABLE.iter().map(PathBuf::from).collect();
     landlock.extend(files.iter().filter(|f| f.writable).map(|f| f.path.clone()));
     let defaults =
         Limits { memory_bytes: Some(MEMORY_BYTES_DEFAULT), pids: Some(PIDS_DEFAULT), ..Limits::default() };

@@ -55,8 +55,9 @@ pub fn receive(socket: BorrowedFd<'_>, bytes_max: usize) -> Result<Option<Messag
         let mut parts = [IoSliceMut::new(&mut bytes)];
         match rustix::net::recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Err(rustix::io::Errno::INTR) => {}
-            // A peer that died with unread messages resets the connection.
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            // A peer that died with unread messages resets the connection, once; what it said before is
+            // still there.
+            Err(rustix::io::Errno::CONNRESET) => {}
             other => break other.map_err(call)?,
         }
     };
@@ -91,7 +92,10 @@ mod tests {
         assert!(matches!(receive(right.as_fd(), 10).unwrap(), Some((bytes, Some(_))) if bytes == b"two"));
         send(left.as_fd(), b"too long", None).unwrap();
         assert!(receive(right.as_fd(), 3).is_err());
+        send(left.as_fd(), b"end", None).unwrap();
+        send(right.as_fd(), b"never read", None).unwrap();
         drop(left);
+        assert!(matches!(receive(right.as_fd(), 10).unwrap(), Some((bytes, None)) if bytes == b"end"));
         assert!(receive(right.as_fd(), 3).unwrap().is_none());
         assert!(send(right.as_fd(), b"x", None).is_err());
     }
