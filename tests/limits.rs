@@ -219,9 +219,12 @@ fn a_container_sees_its_own_limits_and_cannot_change_them() {
     let flags = ["-m", "64m", "--memory-swap", "100m", "--cpus", "0.5", "--pids-limit", "50"];
     let script = "cat /proc/self/cgroup; cd /sys/fs/cgroup && cat memory.max memory.swap.max cpu.max pids.max;
         for f in memory.max cgroup.procs; do (echo 0 >$f) 2>/dev/null && echo wrote $f; done; mkdir x 2>/dev/null";
-    let (_, stdout, stderr) = run(&flags, &["sh", "-c", script]);
-    assert_eq!(stdout, "0::/\n67108864\n37748736\n50000 100000\n50\n");
-    assert_eq!(stderr, "");
+    for network in ["none", "host"] {
+        let flags = [&flags[..], &["--network", network]].concat();
+        let (_, stdout, stderr) = run(&flags, &["sh", "-c", script]);
+        assert_eq!(stdout, "0::/\n67108864\n37748736\n50000 100000\n50\n", "{network}: {stderr}");
+        assert_eq!(stderr, "", "{network}");
+    }
 }
 
 #[test]

@@ -250,7 +250,7 @@ fn supervise(
 ) -> Result<Outcome, Error> {
     let (interactive, grace) = (decided.interactive, decided.grace);
     let stdio = [stdin_of(&decided)?, None, None];
-    let plan = plan(host, decided, filter, place)?;
+    let plan = plan(host, decided, filter, place, cgroup.is_some())?;
     let running =
         lifecycle::start(Launch { plan, stdio, interactive, cgroup: cgroup.map(Cgroup::dir), grace })?;
     let stage = ProcessId::of(running.stage_pid());
@@ -314,7 +314,13 @@ fn stdin_of(decided: &Decided) -> Result<Option<OwnedFd>, Error> {
     Ok(Some(null.map_err(|e| FsError::new("open", "/dev/null", e))?))
 }
 
-fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<Plan, Error> {
+fn plan(
+    host: &Host,
+    decided: Decided,
+    filter: String,
+    place: &Place,
+    has_own_cgroup: bool,
+) -> Result<Plan, Error> {
     let folder = place.folder();
     stage::make_folders(folder)?;
     let root = match decided.root {
@@ -355,6 +361,7 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
         map: decided.map.as_ref(),
         labels: &decided.labels,
         cgroup: &format!("/cuddy-{}", place.id()),
+        has_own_cgroup,
     })?;
     let mut files = decided.files;
     files.extend(network_files(&hostname, &decided.hosts, decided.network)?);
