@@ -23,6 +23,8 @@ const TESTHOST: &str = "/etc/cuddy-testhost";
 const CLEAR_WAIT: Duration = Duration::from_secs(30);
 /// A user that systemd runs no manager for.
 const NOBODY: &str = "65534";
+/// Where cuddy itself goes in a cgroup of its own.
+const SELF_DIR: &str = "cuddy-self";
 /// What a command says and does that is held until the test lets it go.
 const HELD: &str = "echo up; read _";
 /// The shell ends at its first refused fork, and has told of each that was not.
@@ -195,7 +197,7 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + CLEAR_WAIT;
     while !is_so() {
         assert!(Instant::now() < deadline, "waited {} s until {what}", CLEAR_WAIT.as_secs());
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -290,11 +292,12 @@ fn a_tool_of_an_agent_has_the_limits_that_were_named_and_the_default_ones() {
         return;
     }
     let data = data();
-    let words = ["mcp", "run", "--memory", "64m", "--cpus", "0.5", "--", "sh", "-c", HELD];
+    let words = ["mcp", "run", "--cpus", "0.5", "--pids", "30", "--", "sh", "-c", HELD];
     let held = Held::start(cuddy(&data, &words), &data);
-    assert_eq!(held.file("memory.max"), "67108864");
+    assert_eq!(held.file("memory.max"), "4294967296");
+    assert_eq!(held.file("memory.swap.max"), "4294967296");
     assert_eq!(held.file("cpu.max"), "50000 100000");
-    assert_eq!(held.file("pids.max"), "1024");
+    assert_eq!(held.file("pids.max"), "30");
     assert!(held.file("cgroup.procs").lines().count() >= 2, "the first process and the shell are in it");
     held.let_go();
 }
@@ -305,7 +308,7 @@ fn a_tool_that_eats_memory_is_killed_and_that_is_reported() {
         return;
     }
     let data = data();
-    let words = ["mcp", "run", "--memory", "32m", "--pids", "30", "--", "tail", "/dev/zero"];
+    let words = ["mcp", "run", "--memory", "32m", "--", "tail", "/dev/zero"];
     let (code, _, stderr) = output(cuddy(&data, &words));
     assert_eq!(code, Some(137), "{stderr}");
     assert!(stderr.contains("tail` was killed: the container used all the memory"), "{stderr}");
@@ -414,6 +417,34 @@ fn what_a_killed_command_leaves_in_a_cgroup_of_our_own_is_swept_by_the_next() {
     given.is_as_it_was();
 }
 
+#[test]
+fn a_command_killed_while_it_makes_its_cgroup_leaves_nothing_the_next_does_not_sweep() {
+    if !root_can_limit() {
+        return;
+    }
+    let (given, data) = (Given::new("given-early"), data());
+    for wanted in ["state.json", SELF_DIR, "cuddy-"] {
+        let mut child = given.cuddy(&data, &["run", "-m", "64m", "@host", "sleep", "1000"]).spawn().unwrap();
+        let records = data.path().join("cuddy/containers");
+        wait_for(wanted, || {
+            let has_record = folders(&records).iter().any(|folder| folder.join("state.json").exists());
+            let names = folders(&given.0).into_iter().filter_map(|f| Some(f.file_name()?.to_owned()));
+            let mut names = names.filter(|name| wanted == SELF_DIR || name != SELF_DIR);
+            if wanted == "state.json" {
+                has_record
+            } else {
+                names.any(|name| name.to_str().unwrap().starts_with(wanted))
+            }
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (code, _, stderr) = output(cuddy(&data, &["run", "@host", "true"]));
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{wanted}");
+        no_record_is_left(&data);
+        given.is_as_it_was();
+    }
+}
+
 /// Words that put the caller's manager in front: the user's, or for root the system's.
 fn systemd_run(data: &TempDir, more: &[&str]) -> Command {
     let mut command = with_data(Command::new("systemd-run"), data);
@@ -494,7 +525,7 @@ fn the_default_limits_of_a_tool_fall_back_to_what_can_be_had_and_say_so_in_one_l
     let (code, stdout, stderr) = output(command);
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert!(stderr.starts_with("cuddy: warning: no limit on memory"), "{stderr}");
+    assert!(stderr.starts_with("cuddy: warning: no limit on memory, swap"), "{stderr}");
     // The host's user 0 has no count of its own.
     if !is_root() || is_limited_here().is_ok() {
         assert!(stderr.contains("processes are limited by RLIMIT_NPROC instead"), "{stderr}");

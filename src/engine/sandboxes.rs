@@ -27,7 +27,7 @@ use crate::engine::reach::Mount;
 use crate::error::{Error, ErrorKind};
 use crate::sys::fs;
 
-/// Memory of a tool unless something else is said, in bytes.
+/// Memory of a tool, and swap, unless something else is said, in bytes.
 const MEMORY_BYTES_DEFAULT: u64 = 4 << 30;
 /// Processes of a tool unless something else is said.
 const PIDS_DEFAULT: u64 = 1024;
@@ -290,8 +290,13 @@ fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Undec
     let program = ground.arguments.first().map(PathBuf::from).unwrap_or_default();
     let mut landlock: Vec<PathBuf> = WRITABLE.iter().map(PathBuf::from).collect();
     landlock.extend(files.iter().filter(|f| f.writable).map(|f| f.path.clone()));
-    let defaults =
-        Limits { memory_bytes: Some(MEMORY_BYTES_DEFAULT), pids: Some(PIDS_DEFAULT), ..Limits::default() };
+    let defaults = Limits {
+        memory_bytes: Some(MEMORY_BYTES_DEFAULT),
+        // Without one a tool could fill the host's swap.
+        memory_swap_bytes: Some(MEMORY_BYTES_DEFAULT),
+        cpu_quota: None,
+        pids: Some(PIDS_DEFAULT),
+    };
     let decided = Decided {
         image: policy.image.clone(),
         name: None,
