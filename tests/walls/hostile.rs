@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
-use crate::harness::{Ended, Host, names};
+use crate::harness::{Ended, Host, Started, cuddy, has_subordinate_ids, names, require};
 use crate::judge;
 
 /// What a trap is.
@@ -64,6 +64,38 @@ fn is_untouched(canary: &str) {
     assert_eq!(names(Path::new(canary)), ["file"], "something was made on the host");
     let text = fs::read_to_string(Path::new(canary).join("file")).expect("it is there");
     assert_eq!(text, "of the host");
+}
+
+#[test]
+fn an_image_gets_the_walls_of_the_golden_lists() {
+    let host = Host::new();
+    image(&host, &[("tmp", Folder)]);
+    let seen = run(&host, &["--tmpfs", "/tmp"], &["surface", "inside"]).sees();
+    let wrong = judge::wrong(&seen.0, include_str!("../golden/surface-default.txt"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let line = ["mcp", "run", "--image", "trap", "--", "/probe"];
+    let seen = host.cuddy(&[&line[..], &["surface", "inside"]].concat()).sees();
+    let wrong = judge::wrong(&seen.0, include_str!("../golden/surface-strict.txt"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let seen = host.cuddy(&[&line[..], &["identity"]].concat()).sees();
+    assert_eq!(seen.one("capabilities")["bounding"], "0000000000000000");
+    assert_eq!(seen.one("walls")["no_new_privs"], 1);
+    let seen = host.cuddy(&[&line[..], &["files", "inside"]].concat()).sees();
+    let root = seen.all("create_in").find(|line| line["path"] == "/").expect("it is tried");
+    assert_eq!(root["result"], "EROFS");
+}
+
+#[test]
+fn a_callers_strict_mask_does_not_close_an_image_to_its_users() {
+    let host = Host::new();
+    if !require("subordinate-ids", has_subordinate_ids()) {
+        return;
+    }
+    image(&host, &[("tmp", Folder)]);
+    let mut command = host.command("/bin/sh");
+    command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(cuddy());
+    command.args(["run", "-u", "33:33", "trap", "/probe", "true"]);
+    Started::new(command).end().exits(0);
 }
 
 #[test]
