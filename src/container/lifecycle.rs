@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use oci_spec::runtime::{BoxBuilder, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::UnshareFlags;
 
-use crate::container::console::Relay;
+use crate::container::console::{self, Relay};
 use crate::container::idmap::map_text;
 use crate::container::idspace;
 use crate::container::plan::{End, MESSAGE_BYTES_MAX, Plan, Report};
@@ -116,7 +117,8 @@ pub struct Running {
 ///
 /// # Errors
 /// What the kernel or `newuidmap` refuse; what fails later is [`Running::supervise`]'s.
-pub fn start(launch: Launch<'_>) -> Result<Running, Error> {
+pub fn start(mut launch: Launch<'_>) -> Result<Running, Error> {
+    give_size(&mut launch.plan.spec);
     let signals = take_signals()?;
     let (ours, theirs) = channel::pair()?;
     let plan = serde_json::to_vec(&launch.plan).map_err(|e| Error::new(ErrorKind::Bug, e.to_string()))?;
@@ -160,6 +162,15 @@ pub fn start(launch: Launch<'_>) -> Result<Running, Error> {
     // A stage that failed already has said why: that is read by `supervise`.
     let _sent = channel::send(running.socket.as_fd(), &plan, None);
     Ok(running)
+}
+
+/// The terminal inside has our size before its command can ask for it.
+fn give_size(spec: &mut Spec) {
+    let Some(process) = spec.process_mut().as_mut().filter(|p| p.terminal() == Some(true)) else { return };
+    if let Some(size) = console::own_size() {
+        let size = BoxBuilder::default().height(size.ws_row).width(size.ws_col).build();
+        process.set_console_size(size.ok());
+    }
 }
 
 /// From here on the signals that a person or a parent sends are read, not suffered.

@@ -98,6 +98,9 @@ fn target(text: &str, path: &str) -> Result<PathBuf, MountError> {
     if clean.starts_with("/proc") {
         return Err(wrong(text, "`/proc` is the kernel's: nothing is mounted on it"));
     }
+    if clean == Path::new("/dev") {
+        return Err(wrong(text, "`/dev` is made anew in each container: mount something below it"));
+    }
     if clean.components().any(|c| c == Component::ParentDir) || clean == Path::new("/") {
         return Err(wrong(text, "the path inside must not be `/` and must not hold `..`"));
     }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Mount;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
 
@@ -111,7 +112,7 @@ pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
     for path in ["/proc", "/dev", "/sys"] {
         require_folder(root.as_fd(), path)?;
     }
-    for mount in &plan.mounts {
+    for mount in plan.mounts.iter().filter(|mount| !is_late(mount)) {
         add_mount(root.as_fd(), mount)?;
     }
     for (link, target) in &plan.links {
@@ -127,6 +128,37 @@ pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
         add_file(root.as_fd(), tree.as_fd(), target)?;
     }
     Ok(root)
+}
+
+/// Whether a mount belongs on a file system of the kernel that does not stand yet.
+fn is_late(mount: &PlannedMount) -> bool {
+    mount.target.starts_with("/dev") || mount.target.starts_with("/sys")
+}
+
+/// Mounts below `/dev` and `/sys`, made ready in `plan.scratch` as every other mount is made, for the
+/// spec to bind where they belong.
+///
+/// # Errors
+/// [`RootfsError`] names the mount.
+pub fn prepare_late_mounts(plan: &Plan) -> Result<Vec<Mount>, RootfsError> {
+    let scratch = fs::open_dir(&plan.scratch)?;
+    let mut prepared = Vec::new();
+    for (i, mount) in plan.mounts.iter().filter(|mount| is_late(mount)).enumerate() {
+        let name = format!("late-{i}");
+        let here = PlannedMount { target: Path::new("/").join(&name), ..mount.clone() };
+        add_mount(scratch.as_fd(), &here)?;
+        // libcontainer sets the flags of the topmost mount anew; those below it keep theirs.
+        let mut options = vec!["rbind", "nosuid", "nodev"];
+        options.extend(mount.read_only.then_some("ro"));
+        options.extend(matches!(mount.what, PlannedSource::Tmpfs { exec: false, .. }).then_some("noexec"));
+        let mut late = Mount::default();
+        late.set_destination(mount.target.clone());
+        late.set_typ(Some("bind".to_owned()));
+        late.set_source(Some(plan.scratch.join(name)));
+        late.set_options(Some(options.into_iter().map(str::to_owned).collect()));
+        prepared.push(late);
+    }
+    Ok(prepared)
 }
 
 /// Makes the working folder when the image has none, as Docker does.

@@ -91,6 +91,8 @@ fn make(proof: OneThread, mut plan: Plan, socket: &Rc<OwnedFd>) -> Result<Pid, E
     rustix::process::umask(Mode::from_raw_mode(0o022));
     prepare_mounts(&plan)?;
     let root = rootfs::assemble(&plan)?;
+    let mut late = rootfs::prepare_late_mounts(&plan)?;
+    plan.spec.mounts_mut().get_or_insert_default().append(&mut late);
     settle_user(&mut plan, root.as_fd())?;
     let cwd = plan.spec.process().as_ref().map(|p| p.cwd().clone()).unwrap_or_default();
     rootfs::make_workdir(root.as_fd(), &cwd)?;

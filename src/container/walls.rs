@@ -78,6 +78,19 @@ pub enum WallError {
     /// The kernel has no Landlock and the policy names it.
     #[error("this kernel has no Landlock, and the policy names it as a wall")]
     NoLandlock,
+    /// A resource limit was not taken.
+    #[error("cannot set the resource limit `{name}` to {soft}:{hard}")]
+    Limit {
+        /// As `--ulimit` has it: `nofile`.
+        name: String,
+        /// The soft limit.
+        soft: u64,
+        /// The hard limit.
+        hard: u64,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A name in the spec is unknown.
     #[error("`{name}` in the container's spec is not known here")]
     Unknown {
@@ -90,12 +103,21 @@ impl Fault for WallError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoLandlock => ErrorKind::Unsupported,
-            Self::NotGenuine { .. } => ErrorKind::Denied,
+            Self::NotGenuine { .. } | Self::Limit { .. } => ErrorKind::Denied,
             Self::Unknown { .. } => ErrorKind::Usage,
             Self::Filter(e) => e.kind(),
             Self::Process(e) => e.kind(),
             Self::Fs(e) => e.kind(),
             Self::Call { .. } | Self::Path { .. } | Self::Landlock(_) => ErrorKind::Failed,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Limit { .. } => {
+                vec!["only root may set one above its own: `ulimit -H -a` shows what you have".to_owned()]
+            }
+            _ => Vec::new(),
         }
     }
 }
@@ -241,6 +263,12 @@ fn open_terminal(spec: &Spec) -> Result<OwnedFd, WallError> {
         OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
     )
     .map_err(&wrong)?;
+    if let Some(size) = spec.process().as_ref().and_then(Process::console_size) {
+        let units = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
+        let (ws_row, ws_col) = (units(size.height()), units(size.width()));
+        let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&own, size).map_err(&wrong)?;
+    }
     if let Some(user) = spec.process().as_ref().map(Process::user) {
         let uid = rustix::process::Uid::from_raw(user.uid());
         rustix::fs::fchown(&own, Some(uid), None).map_err(&wrong)?;
@@ -379,7 +407,12 @@ fn set_rlimit(limit: &PosixRlimit) -> Result<(), WallError> {
         resource,
         Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) },
     )
-    .map_err(call("set a resource limit"))
+    .map_err(|e| WallError::Limit {
+        name: name.trim_start_matches("RLIMIT_").to_ascii_lowercase(),
+        soft: limit.soft(),
+        hard: limit.hard(),
+        source: e.into(),
+    })
 }
 
 /// Files can be read and executed everywhere, since only what was named is there, and written only

@@ -131,14 +131,7 @@ pub fn defaults(
     let reference: ImageReference = text.parse()?;
     let image = Store::open(&host.data)?.resolve(&reference)?;
     let has = Platform { os: image.config.os.clone(), architecture: image.config.architecture.clone() };
-    let wanted = platform.map(|text| text.split('/').map(str::to_owned).collect::<Vec<_>>());
-    if let Some(wanted) = &wanted
-        && (wanted.first() != Some(&has.os) || wanted.get(1).is_some_and(|a| *a != has.architecture))
-    {
-        let error =
-            Error::new(ErrorKind::NotFound, format!("image `{text}` is for {has}, not {}", wanted.join("/")));
-        return Err(error.hint("load one that is made for that platform"));
-    }
+    require_platform(text, &has, platform)?;
     if let Some(foreign) = image.config.foreign_platform() {
         warn(&format!(
             "image `{text}` is made for {foreign}, this host is {}: its programs may not run",
@@ -159,6 +152,20 @@ pub fn defaults(
         // Files that were flattened to the caller need no other id.
         has_other_ids: !image.ids.is_only_root() && !image.is_flat,
     })
+}
+
+/// Whether an image for `has` is what `--platform` asked for.
+///
+/// # Errors
+/// `NotFound` where it is not.
+pub fn require_platform(image: &str, has: &Platform, wanted: Option<&str>) -> Result<(), Error> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let mut words = wanted.split('/');
+    if words.next() == Some(&has.os) && words.next().is_none_or(|word| word == has.architecture) {
+        return Ok(());
+    }
+    let error = Error::new(ErrorKind::NotFound, format!("image `{image}` is for {has}, not {wanted}"));
+    Err(error.hint("load one that is made for that platform"))
 }
 
 fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
