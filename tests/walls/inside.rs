@@ -494,7 +494,7 @@ fn signals_the_caller_ignores_or_blocks_work_inside() {
 #[test]
 fn groups_of_the_caller_do_not_come_along() {
     // CVE-2022-2989, CVE-2022-2990. The kernel lets nobody but root drop groups in a namespace of one id: those of
-    // an ordinary user stay with the process, without a name; docs/security.md says so.
+    // an ordinary user stay with the process, without a name.
     for seen in [strict(&Host::new(), &[], &["identity"]).sees(), Host::new().sees(&[], &["identity"])] {
         let ids = seen.one("ids");
         assert_eq!(ids["setgroups"], "deny", "{ids}");
