@@ -43,7 +43,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let arguments = arguments(&options, &image)?;
     let environment = environment(host, &options, &image)?;
     let user = user(host, &options, &image);
-    let map = map(host, options.userns, &image, user.as_deref())?;
+    let map = map(host, options.userns, &image, user.as_deref(), &options.groups)?;
     let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
     every.append(&mut mounts);
     let capabilities = spec::capabilities(&options.cap_add, &options.cap_drop, options.privileged)?;
@@ -222,6 +222,7 @@ fn map(
     choice: UserNamespace,
     image: &ImageDefaults,
     user: Option<&str>,
+    groups: &[String],
 ) -> Result<Option<IdMap>, Error> {
     let outside = (host.uid, host.gid);
     match choice {
@@ -235,7 +236,7 @@ fn map(
         UserNamespace::Root => {}
     }
     let other_user = user.is_some_and(|u| !matches!(u, "0" | "root" | "0:0" | "root:root"));
-    if (image.has_other_ids || other_user)
+    if (image.has_other_ids || other_user || !groups.is_empty())
         && let Some(map) = host.subordinate_map()
     {
         return Ok(Some(map));
