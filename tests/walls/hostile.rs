@@ -10,14 +10,16 @@ use tar::{Builder, EntryType, Header};
 
 use crate::harness::{Ended, Host, Started, cuddy, has_subordinate_ids, names, require};
 use crate::judge;
+use crate::payload;
 
 /// What a trap is.
 enum Trap<'a> {
     File(&'a str),
     Folder,
+    Library(&'a Path),
     Link(&'a str),
 }
-use Trap::{File, Folder, Link};
+use Trap::{File, Folder, Library, Link};
 
 /// An image of the probe and these files, known as `trap`.
 fn image(host: &Host, traps: &[(&str, Trap<'_>)]) {
@@ -39,6 +41,10 @@ fn image(host: &Host, traps: &[(&str, Trap<'_>)]) {
     for (name, trap) in traps {
         match trap {
             File(text) => put(name, EntryType::Regular, 0o644, text.as_bytes(), None),
+            Library(path) => {
+                let bytes = fs::read(path).expect("it was built");
+                put(name, EntryType::Regular, 0o755, &bytes, None);
+            }
             Folder => put(name, EntryType::Directory, 0o755, b"", None),
             Link(target) => put(name, EntryType::Symlink, 0o777, b"", Some(target)),
         }
@@ -197,6 +203,27 @@ fn a_user_is_looked_up_in_the_image_and_nowhere_else() {
     let endless = "x".repeat(5 << 20);
     image(&host, &[("etc", Folder), ("etc/passwd", File(&endless))]);
     run(&host, &["-u", "daemon"], &["identity"]).is_refused(&["passwd"]);
+}
+
+#[test]
+fn our_own_steps_inside_load_no_library_of_the_image() {
+    // CVE-2019-14271: whoever asks the C library who a user is has the image's plugins loaded.
+    let host = Host::new();
+    let table = "passwd: evil\ngroup: evil\nhosts: evil\n";
+    let mut traps = vec![
+        ("etc/nsswitch.conf", File(table)),
+        ("etc/passwd", File("known:x:0:0::/:/probe\n")),
+        ("tmp", Folder),
+    ];
+    let folders = ["lib", "lib64", "usr/lib", "usr/lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu"];
+    let names: Vec<_> = folders.iter().map(|folder| format!("{folder}/libnss_evil.so.2")).collect();
+    traps.extend(names.iter().map(|name| (name.as_str(), Library(payload::library()))));
+    image(&host, &traps);
+    for flags in [&[][..], &["-u", "known"], &["-u", "0:0", "--init"], &["-t", "-h", "somewhere"]] {
+        let ended = run(&host, flags, &["argv"]).exits(0);
+        assert!(!ended.text().contains("evil"), "{flags:?}: {}", ended.text());
+        assert!(ended.text().contains("argv"), "{flags:?}: {}", ended.text());
+    }
 }
 
 #[test]
