@@ -87,6 +87,8 @@ fn hold(socket: &Rc<OwnedFd>) -> Result<Option<End>, Error> {
 fn make(proof: OneThread, mut plan: Plan, socket: &Rc<OwnedFd>) -> Result<Pid, Error> {
     // What a signal key sends goes to the command, which hands it on.
     let _own_session = rustix::process::setsid();
+    // Folders made for the container have the modes we say; the command gets its own mask.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     prepare_mounts(&plan)?;
     let root = rootfs::assemble(&plan)?;
     let mut late = rootfs::prepare_late_mounts(&plan)?;

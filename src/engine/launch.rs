@@ -336,7 +336,10 @@ fn plan(
         RootChoice::Layers(lowers) => {
             let (upper, work) = (folder.join("upper"), folder.join("work"));
             for path in [&upper, &work] {
-                rustix::fs::mkdir(path, Mode::from_raw_mode(0o755))
+                // The mode of `/` inside, whatever the caller's mask is.
+                let mode = Mode::from_raw_mode(0o755);
+                rustix::fs::mkdir(path, mode)
+                    .and_then(|()| rustix::fs::chmod(path, mode))
                     .map_err(|e| FsError::new("make the folder", path, e))?;
             }
             Root::Layers { lowers, upper, work }

@@ -8,16 +8,18 @@ use std::path::Path;
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
-use crate::harness::{Ended, Host, names};
+use crate::harness::{Ended, Host, Started, cuddy, has_subordinate_ids, names, require};
 use crate::judge;
+use crate::payload;
 
 /// What a trap is.
 enum Trap<'a> {
     File(&'a str),
     Folder,
+    Library(&'a Path),
     Link(&'a str),
 }
-use Trap::{File, Folder, Link};
+use Trap::{File, Folder, Library, Link};
 
 /// An image of the probe and these files, known as `trap`.
 fn image(host: &Host, traps: &[(&str, Trap<'_>)]) {
@@ -39,6 +41,10 @@ fn image(host: &Host, traps: &[(&str, Trap<'_>)]) {
     for (name, trap) in traps {
         match trap {
             File(text) => put(name, EntryType::Regular, 0o644, text.as_bytes(), None),
+            Library(path) => {
+                let bytes = fs::read(path).expect("it was built");
+                put(name, EntryType::Regular, 0o755, &bytes, None);
+            }
             Folder => put(name, EntryType::Directory, 0o755, b"", None),
             Link(target) => put(name, EntryType::Symlink, 0o777, b"", Some(target)),
         }
@@ -64,6 +70,38 @@ fn is_untouched(canary: &str) {
     assert_eq!(names(Path::new(canary)), ["file"], "something was made on the host");
     let text = fs::read_to_string(Path::new(canary).join("file")).expect("it is there");
     assert_eq!(text, "of the host");
+}
+
+#[test]
+fn an_image_gets_the_walls_of_the_golden_lists() {
+    let host = Host::new();
+    image(&host, &[("tmp", Folder)]);
+    let seen = run(&host, &["--tmpfs", "/tmp"], &["surface", "inside"]).sees();
+    let wrong = judge::wrong(&seen.0, include_str!("../golden/surface-default.txt"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let line = ["mcp", "run", "--image", "trap", "--", "/probe"];
+    let seen = host.cuddy(&[&line[..], &["surface", "inside"]].concat()).sees();
+    let wrong = judge::wrong(&seen.0, include_str!("../golden/surface-strict.txt"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let seen = host.cuddy(&[&line[..], &["identity"]].concat()).sees();
+    assert_eq!(seen.one("capabilities")["bounding"], "0000000000000000");
+    assert_eq!(seen.one("walls")["no_new_privs"], 1);
+    let seen = host.cuddy(&[&line[..], &["files", "inside"]].concat()).sees();
+    let root = seen.all("create_in").find(|line| line["path"] == "/").expect("it is tried");
+    assert_eq!(root["result"], "EROFS");
+}
+
+#[test]
+fn a_callers_strict_mask_does_not_close_an_image_to_its_users() {
+    let host = Host::new();
+    if !require("subordinate-ids", has_subordinate_ids()) {
+        return;
+    }
+    image(&host, &[("tmp", Folder)]);
+    let mut command = host.command("/bin/sh");
+    command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(cuddy());
+    command.args(["run", "-u", "33:33", "trap", "/probe", "true"]);
+    Started::new(command).end().exits(0);
 }
 
 #[test]
@@ -165,6 +203,27 @@ fn a_user_is_looked_up_in_the_image_and_nowhere_else() {
     let endless = "x".repeat(5 << 20);
     image(&host, &[("etc", Folder), ("etc/passwd", File(&endless))]);
     run(&host, &["-u", "daemon"], &["identity"]).is_refused(&["passwd"]);
+}
+
+#[test]
+fn our_own_steps_inside_load_no_library_of_the_image() {
+    // CVE-2019-14271: whoever asks the C library who a user is has the image's plugins loaded.
+    let host = Host::new();
+    let table = "passwd: evil\ngroup: evil\nhosts: evil\n";
+    let mut traps = vec![
+        ("etc/nsswitch.conf", File(table)),
+        ("etc/passwd", File("known:x:0:0::/:/probe\n")),
+        ("tmp", Folder),
+    ];
+    let folders = ["lib", "lib64", "usr/lib", "usr/lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu"];
+    let names: Vec<_> = folders.iter().map(|folder| format!("{folder}/libnss_evil.so.2")).collect();
+    traps.extend(names.iter().map(|name| (name.as_str(), Library(payload::library()))));
+    image(&host, &traps);
+    for flags in [&[][..], &["-u", "known"], &["-u", "0:0", "--init"], &["-t", "-h", "somewhere"]] {
+        let ended = run(&host, flags, &["argv"]).exits(0);
+        assert!(!ended.text().contains("evil"), "{flags:?}: {}", ended.text());
+        assert!(ended.text().contains("argv"), "{flags:?}: {}", ended.text());
+    }
 }
 
 #[test]

@@ -197,6 +197,18 @@ fn the_mask_of_new_files_is_the_callers_for_a_tool_and_dockers_for_a_container()
 }
 
 #[test]
+fn a_callers_strict_mask_closes_no_folder_of_a_container() {
+    let host = Host::new();
+    for line in [strict_line(&[], judge::program(), &["ls", "/"]), probe_line(&[], &["ls", "/"])] {
+        let mut command = host.command("/bin/sh");
+        command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(cuddy()).args(&line);
+        let seen = Started::new(command).end().sees();
+        let etc = seen.all("entry").find(|entry| entry["name"] == "etc").expect("it is there");
+        assert_eq!(etc["mode"], "0755", "{line:?}");
+    }
+}
+
+#[test]
 fn a_tool_dumps_no_memory_and_locks_none() {
     let seen = strict(&Host::new(), &[], &["identity"]).sees();
     let limits = seen.one("rlimits");
@@ -482,7 +494,7 @@ fn signals_the_caller_ignores_or_blocks_work_inside() {
 #[test]
 fn groups_of_the_caller_do_not_come_along() {
     // CVE-2022-2989, CVE-2022-2990. The kernel lets nobody but root drop groups in a namespace of one id: those of
-    // an ordinary user stay with the process, without a name; docs/security.md says so.
+    // an ordinary user stay with the process, without a name.
     for seen in [strict(&Host::new(), &[], &["identity"]).sees(), Host::new().sees(&[], &["identity"])] {
         let ids = seen.one("ids");
         assert_eq!(ids["setgroups"], "deny", "{ids}");
