@@ -189,7 +189,7 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
     }
     for path in &options.environment_files {
         let path = host.cwd.join(path);
-        let bytes = fs::read_file(&path, ENV_FILE_BYTES_MAX)?;
+        let bytes = fs::read_named(&path, ENV_FILE_BYTES_MAX)?;
         let text = String::from_utf8(bytes).map_err(|e| {
             FsError::new("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e))
         })?;

@@ -73,6 +73,15 @@ fn an_env_file_copies_names_and_a_wrong_line_is_named() {
 }
 
 #[test]
+fn an_env_file_can_be_a_pipe() {
+    let host = Host::new();
+    let mut shell = host.command("/bin/bash");
+    let line = probe_line(&["--env-file", "/dev/stdin"], &["identity"]);
+    shell.args(["-c", "\"$0\" \"$@\" < <(echo A=piped)"]).arg(cuddy()).args(line);
+    assert_eq!(Started::new(shell).end().sees().variable("A").as_deref(), Some("piped"));
+}
+
+#[test]
 fn a_variable_of_ours_can_replace_the_default_ones() {
     let host = Host::new();
     let flags = ["-e", "PATH=/mine", "-e", "HOME=/elsewhere", "-e", "HOSTNAME=other"];
@@ -101,6 +110,12 @@ fn the_folder_is_where_w_says_and_is_made_when_missing() {
     assert_eq!(environment(&host, &["-w", "/usr/bin"]).one("session")["cwd"], "/usr/bin");
     assert_eq!(environment(&host, &["-w", "/new/folder/"]).one("session")["cwd"], "/new/folder");
     assert_eq!(environment(&host, &["-w", "/a/./b//c"]).one("session")["cwd"], "/a/b/c");
+}
+
+#[test]
+fn a_folder_to_start_in_is_made_below_a_read_only_root_too() {
+    let host = Host::new();
+    assert_eq!(environment(&host, &["--read-only", "-w", "/new/one"]).one("session")["cwd"], "/new/one");
 }
 
 #[test]

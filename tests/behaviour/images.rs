@@ -97,6 +97,14 @@ fn a_tar_is_imported_and_run_with_the_command_typed() {
 }
 
 #[test]
+fn a_tar_on_standard_input_is_imported() {
+    let host = Host::new();
+    host.cuddy_reading(&["import", "-", "it"], &Layer::probe().end()).exits(0);
+    run(&host, &[], &[PROBE, "exit", "5"]).exits(5);
+    host.cuddy_reading(&["import", "-"], b"").exits(1);
+}
+
+#[test]
 fn what_a_layer_removed_is_not_seen_inside() {
     let below =
         Layer::probe().dir("d/").file("d/old", "old").file("gone", "x").file("same", "below").dir("e/");

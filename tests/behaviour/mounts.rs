@@ -94,6 +94,20 @@ fn a_source_that_is_missing_is_made_by_v_and_refused_by_mount() {
 }
 
 #[test]
+fn a_place_that_cannot_be_made_is_named() {
+    let host = Host::new();
+    host.write("shared/file", "hello");
+    for (source, target) in [("shared", "/usr/bin/new-folder"), ("shared/file", "/usr/bin/new-file")] {
+        let mount = format!("{}:{target}", host.text(source));
+        with(&host, "-v", &mount, &["true"]).is_refused(&["/usr/bin/new"]);
+    }
+    let mount = format!("{}:/etc/passwd", host.text("shared"));
+    with(&host, "-v", &mount, &["true"]).is_refused(&["etc/passwd"]);
+    let mount = format!("{}:/usr", host.text("shared/file"));
+    with(&host, "-v", &mount, &["true"]).is_refused(&["/usr"]);
+}
+
+#[test]
 fn a_relative_source_is_of_the_caller_s_folder() {
     let host = Host::new();
     host.write("here/file", "hello");
