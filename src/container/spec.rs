@@ -47,11 +47,13 @@ const MASKED: [&str; 11] = [
 ];
 /// More of `/sys` that Docker masks since 28.
 const MASKED_SYS: [&str; 1] = ["/sys/devices/virtual/powercap"];
+/// Where every program looks for its limits.
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// What is mounted in the host's own `/sys`, which stands in for a fresh one on the host's network:
 /// Docker's is empty there.
 const MASKED_SYS_OF_HOST: [&str; 9] = [
     "/sys/fs/bpf",
-    "/sys/fs/cgroup",
+    CGROUPS,
     "/sys/fs/fuse/connections",
     "/sys/fs/pstore",
     "/sys/fs/selinux",
@@ -142,6 +144,8 @@ pub struct SpecRequest<'a> {
     pub labels: &'a [(String, String)],
     /// The cgroup, below the cgroup2 mount.
     pub cgroup: &'a str,
+    /// A cgroup was made for it: it may be seen.
+    pub has_own_cgroup: bool,
 }
 
 /// Writes the spec. The user stays `0:0` until the stage has read the image's `passwd`.
@@ -190,20 +194,23 @@ pub fn build(request: &SpecRequest<'_>) -> Result<Spec, SpecError> {
             "uidMappings": request.map.map(|m| ranges(&m.uids)).unwrap_or_default(),
             "gidMappings": request.map.map(|m| ranges(&m.gids)).unwrap_or_default(),
             "cgroupsPath": request.cgroup,
-            "maskedPaths": masked_paths(request.masks, request.network),
+            "maskedPaths": masked_paths(request),
             "readonlyPaths": read_only_paths(request.masks, request.network),
         },
     });
     Ok(serde_json::from_value(spec)?)
 }
 
-fn masked_paths(masks: Masks, network: Network) -> Vec<&'static str> {
-    match (masks, network) {
+fn masked_paths(request: &SpecRequest<'_>) -> Vec<&'static str> {
+    let mut masked = match (request.masks, request.network) {
         (Masks::None, _) => Vec::new(),
         (Masks::Docker, Network::None) => [&MASKED[..], &MASKED_SYS[..]].concat(),
         (Masks::Docker, Network::Host) => [&MASKED[..], &MASKED_SYS[..], &MASKED_SYS_OF_HOST[..]].concat(),
         (Masks::Strict, _) => [&MASKED[..], &MASKED_STRICT[..]].concat(),
-    }
+    };
+    // There its own stands over the host's.
+    masked.retain(|path| !request.has_own_cgroup || *path != CGROUPS);
+    masked
 }
 
 /// A bind is read-only at its top alone: the trees mounted in the host's `/sys`, cgroups among them, are
@@ -247,6 +254,11 @@ fn mounts(request: &SpecRequest<'_>) -> Vec<Value> {
         (_, Network::Host) => mounts.push(
             json!({ "destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro", "nosuid", "noexec", "nodev"] }),
         ),
+    }
+    // What it may use, with its own cgroup as the root of all. Without one of its own it would see the
+    // caller's, so there is none.
+    if request.has_own_cgroup && request.masks != Masks::Strict {
+        mounts.push(mount("cgroup", CGROUPS, &["nosuid", "noexec", "nodev", "ro"]));
     }
     mounts
 }
@@ -324,6 +336,7 @@ mod tests {
             map: Some(&map),
             labels: &[],
             cgroup: "/x",
+            has_own_cgroup: false,
         };
         let spec = serde_json::to_value(build(&request).unwrap()).unwrap();
         assert_eq!(spec["process"]["rlimits"][0]["type"], "RLIMIT_NOFILE");
@@ -340,5 +353,15 @@ mod tests {
             "the host's /sys is its own"
         );
         assert!(spec["linux"]["maskedPaths"].to_string().contains("\"/sys/fs/cgroup\""));
+        assert!(!spec["mounts"].to_string().contains("\"cgroup\""), "that would be the caller's");
+        let limited = SpecRequest { has_own_cgroup: true, ..shared };
+        let spec = serde_json::to_value(build(&limited).unwrap()).unwrap();
+        assert!(!spec["linux"]["maskedPaths"].to_string().contains("\"/sys/fs/cgroup\""));
+        let mounts = spec["mounts"].as_array().unwrap();
+        let [.., host, own] = &mounts[..] else { panic!("{mounts:?}") };
+        assert_eq!((&host["destination"], &own["destination"]), (&"/sys".into(), &"/sys/fs/cgroup".into()));
+        let strict = SpecRequest { masks: Masks::Strict, ..limited };
+        let spec = serde_json::to_value(build(&strict).unwrap()).unwrap();
+        assert!(!spec["mounts"].to_string().contains("/sys"));
     }
 }
