@@ -185,7 +185,10 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
     }
     let mut entries: Vec<EnvEntry> = Vec::new();
     for text in &image.environment {
-        entries.push(EnvEntry::parse(text)?);
+        // A name alone would copy our variable: only the caller may say that, never an image.
+        if let set @ EnvEntry::Set(..) = EnvEntry::parse(text)? {
+            entries.push(set);
+        }
     }
     for path in &options.environment_files {
         let path = host.cwd.join(path);

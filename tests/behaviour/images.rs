@@ -163,6 +163,47 @@ fn the_variables_of_an_image_are_there_and_flags_win_over_them() {
 }
 
 #[test]
+fn a_variable_that_an_image_only_names_is_not_copied_from_the_caller() {
+    let mut host = Host::new();
+    host.set("SECRET_TOKEN", "s3cret");
+    for entry in ["SECRET_TOKEN", "SECRET_TOKEN ", "=SECRET_TOKEN", "\u{0}"] {
+        let config = json!({"Entrypoint": [PROBE, "identity"], "Env": ["A=b", entry]});
+        load(&host, "it", &Image::new(vec![Layer::probe()], config));
+        let ended = run(&host, &[], &[]);
+        assert!(!ended.text().contains("s3cret"), "{entry:?}: {}", ended.text());
+        assert!(ended.code == 0 || ended.code == 125, "{entry:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn an_image_whose_words_are_not_what_they_must_be_is_told() {
+    for (what, config) in [
+        ("folder", json!({"Entrypoint": [PROBE, "identity"], "WorkingDir": "relative"})),
+        ("climbing folder", json!({"Entrypoint": [PROBE, "identity"], "WorkingDir": "/../../.."})),
+        (
+            "volume",
+            json!({"Entrypoint": [PROBE, "identity"], "Volumes": {"relative": {}, "/a/../../b": {}, "/": {}, "/proc": {}, "/dev": {}}}),
+        ),
+        ("program", json!({"Entrypoint": ["\u{0}"]})),
+        ("empty program", json!({"Entrypoint": [""]})),
+        ("nothing", Value::Null),
+    ] {
+        let host = Host::new();
+        host.write("it.tar", Image::new(vec![Layer::probe()], config).docker("it", plain));
+        let loaded = host.cuddy(&["load", "-i", "it.tar"]);
+        if loaded.code == 0 {
+            let ended = run(&host, &[], &[]);
+            assert!([0, 125, 126, 127].contains(&ended.code), "{what}: {ended:?}");
+            assert!(!ended.stderr.contains("panicked"), "{what}: {}", ended.stderr);
+        } else {
+            assert!(loaded.stderr.starts_with("cuddy: "), "{what}: {loaded:?}");
+        }
+        assert_eq!(host.containers(), [""; 0], "{what}");
+        assert_eq!(names(&host.data().join("volumes")), [""; 0], "{what}");
+    }
+}
+
+#[test]
 fn the_folder_of_an_image_is_where_the_command_starts() {
     let host = host_with(Layer::new(), json!({"Entrypoint": [PROBE, "identity"], "WorkingDir": "/srv/app"}));
     assert_eq!(run(&host, &[], &[]).sees().one("session")["cwd"], "/srv/app");
