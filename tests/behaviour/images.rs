@@ -184,6 +184,8 @@ fn an_image_whose_words_are_not_what_they_must_be_is_told() {
             "volume",
             json!({"Entrypoint": [PROBE, "identity"], "Volumes": {"relative": {}, "/a/../../b": {}, "/": {}, "/proc": {}, "/dev": {}}}),
         ),
+        ("volume on all", json!({"Entrypoint": [PROBE, "identity"], "Volumes": {"/": {}}})),
+        ("volume on dev", json!({"Entrypoint": [PROBE, "identity"], "Volumes": {"/dev": {}}})),
         ("program", json!({"Entrypoint": ["\u{0}"]})),
         ("empty program", json!({"Entrypoint": [""]})),
         ("nothing", Value::Null),

@@ -254,6 +254,23 @@ fn an_anonymous_volume_ends_with_its_container() {
     assert_eq!(names(&host.data().join("volumes")), [""; 0]);
 }
 
+#[test]
+fn a_run_that_is_refused_leaves_no_volume_behind() {
+    let host = Host::new();
+    host.write("id", "another's");
+    for flags in [
+        &["--cap-add", "NOPE"][..],
+        &["-w", "relative"],
+        &["--cidfile", "id"],
+        &["--user", "nobody-here"],
+        &["--security-opt", "seccomp=none"],
+        &["--userns", "wrong"],
+    ] {
+        host.probe(&[&["-v", "/data"], flags].concat(), &["true"]).is_refused(&[]);
+        assert_eq!(names(&host.data().join("volumes")), [""; 0], "{flags:?}");
+    }
+}
+
 // ── memory ──────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
