@@ -169,9 +169,6 @@ pub struct Load {
     /// Print nothing but the names
     #[arg(short, long)]
     pub quiet: bool,
-    /// Platform to take of an image that has several
-    #[arg(long, value_name = "PLATFORM")]
-    pub platform: Option<String>,
 }
 
 /// `import`

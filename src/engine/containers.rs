@@ -51,7 +51,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let arguments = arguments(&options, &image)?;
     let environment = environment(host, &options, &image)?;
     let user = user(host, &options, &image);
-    let map = map(host, options.userns, &image, user.as_deref())?;
+    let map = map(host, options.userns, &image, user.as_deref(), &options.groups)?;
     let capabilities = spec::capabilities(&options.cap_add, &options.cap_drop, options.privileged)?;
     let seccomp = if options.privileged { SeccompChoice::Unconfined } else { options.seccomp };
     let mut labels: BTreeMap<String, String> = image.labels.into_iter().collect();
@@ -234,6 +234,7 @@ fn map(
     choice: UserNamespace,
     image: &ImageDefaults,
     user: Option<&str>,
+    groups: &[String],
 ) -> Result<Option<IdMap>, Error> {
     let outside = (host.uid, host.gid);
     match choice {
@@ -247,7 +248,7 @@ fn map(
         UserNamespace::Root => {}
     }
     let other_user = user.is_some_and(|u| !matches!(u, "0" | "root" | "0:0" | "root:root"));
-    if (image.has_other_ids || other_user)
+    if (image.has_other_ids || other_user || !groups.is_empty())
         && let Some(map) = host.subordinate_map()
     {
         return Ok(Some(map));

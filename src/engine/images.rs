@@ -98,7 +98,8 @@ pub fn import(
 fn record(host: &Host, verb: &str, report: &Report) -> Result<(), Error> {
     for image in &report.images {
         let name = image.names.first().map(ImageReference::familiar).unwrap_or_default();
-        audit::append(&host.data, verb, &name, image.id.as_str(), audit::Outcome::Ended(0))?;
+        let asked = audit::Asked { uid: host.uid, verb, object: &name, id: image.id.as_str() };
+        audit::append(&host.data, &asked, audit::Outcome::Ended(0))?;
     }
     Ok(())
 }

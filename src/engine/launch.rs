@@ -155,11 +155,19 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     let mut place = places.take(id, decided.name.clone(), &decided.image)?;
     let volumes = decided.volumes.clone();
     let (image, id) = (decided.image.clone(), place.id().clone());
-    audit::append(&host.data, "run", &image, id.as_str(), audit::Outcome::Started)?;
+    let asked = audit::Asked { uid: host.uid, verb: "run", object: &image, id: id.as_str() };
+    audit::append(&host.data, &asked, audit::Outcome::Started)?;
     let (finished, cleared) = run_in(host, decided, filter, &mut place, volumes, warn);
     // What could not be removed now is found by the next command, as long as its record is there.
     if let Err(error) = cleared.and_then(|()| remove_place(host, place)) {
         warn(&format!("{error}; the next command tries again"));
+    }
+    let outcome = match &finished {
+        Ok(finished) => audit::Outcome::Ended(finished.code),
+        Err(error) => audit::Outcome::Failed(error.kind),
+    };
+    if let Err(fault) = audit::append(&host.data, &asked, outcome) {
+        warn(&Error::from(fault).to_string());
     }
     if finished.is_err()
         && let Some(path) = cidfile
