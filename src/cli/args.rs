@@ -42,13 +42,13 @@ pub struct Run {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
     /// Give the command our standard input
-    #[arg(short, long)]
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub interactive: bool,
     /// Give the command a terminal
-    #[arg(short, long)]
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub tty: bool,
     /// Leave nothing of the container behind (always so for a container in the foreground)
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub rm: bool,
     /// Name of the container
     #[arg(long)]
@@ -84,7 +84,7 @@ pub struct Run {
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub add_host: Vec<String>,
     /// Nothing of the root filesystem can be written
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub read_only: bool,
     /// Network: loopback only, or the host's
     #[arg(long, visible_alias = "net", value_enum, default_value = "none")]
@@ -114,7 +114,7 @@ pub struct Run {
     #[arg(long, value_name = "OPTION")]
     pub security_opt: Vec<String>,
     /// A first process that hands signals on and buries the dead
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub init: bool,
     /// Write the container's id to this file
     #[arg(long, value_name = "FILE")]
@@ -138,7 +138,7 @@ pub struct Run {
     #[arg(long, value_name = "GROUP")]
     pub group_add: Vec<String>,
     /// No walls but the user namespace
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL", action = clap::ArgAction::Set)]
     pub privileged: bool,
     /// User namespace: `host` (root only), `keep-id`
     #[arg(long, value_name = "MODE")]

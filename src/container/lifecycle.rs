@@ -16,7 +16,7 @@ use rustix::thread::UnshareFlags;
 use crate::container::console::{self, Relay};
 use crate::container::idmap::map_text;
 use crate::container::idspace;
-use crate::container::plan::{End, MESSAGE_BYTES_MAX, Plan, Report};
+use crate::container::plan::{End, PLAN_BYTES_MAX, Plan, REPORT_BYTES_MAX, Report};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::channel;
 use crate::sys::process::{self, Child, ProcessError, StageStart};
@@ -49,7 +49,7 @@ pub enum LifecycleError {
     Garbled(#[source] serde_json::Error),
     /// The plan is larger than a message.
     #[error(
-        "the container has too many mounts, variables or arguments: its plan has {bytes} bytes of {MESSAGE_BYTES_MAX}"
+        "the container has too many mounts, variables or arguments: its plan has {bytes} bytes of {PLAN_BYTES_MAX}"
     )]
     PlanTooLarge {
         /// Its size.
@@ -122,7 +122,7 @@ pub fn start(mut launch: Launch<'_>) -> Result<Running, Error> {
     let signals = take_signals()?;
     let (ours, theirs) = channel::pair()?;
     let plan = serde_json::to_vec(&launch.plan).map_err(|e| Error::new(ErrorKind::Bug, e.to_string()))?;
-    if plan.len() > MESSAGE_BYTES_MAX {
+    if plan.len() > PLAN_BYTES_MAX {
         return Err(LifecycleError::PlanTooLarge { bytes: plan.len() }.into());
     }
     let own_maps = launch.plan.map.as_ref().filter(|m| m.is_single());
@@ -160,7 +160,7 @@ pub fn start(mut launch: Launch<'_>) -> Result<Running, Error> {
         running.let_go(&launch.plan)?;
     }
     // A stage that failed already has said why: that is read by `supervise`.
-    let _sent = channel::send(running.socket.as_fd(), &plan, None);
+    let _sent = channel::send_bytes(running.socket.as_fd(), &plan);
     Ok(running)
 }
 
@@ -216,7 +216,7 @@ impl Running {
     }
 
     fn receive(&self) -> Result<Option<(Report, Option<OwnedFd>)>, Error> {
-        let Some((bytes, fd)) = channel::receive(self.socket.as_fd(), MESSAGE_BYTES_MAX)? else {
+        let Some((bytes, fd)) = channel::receive(self.socket.as_fd(), REPORT_BYTES_MAX)? else {
             return Ok(None);
         };
         let report = serde_json::from_slice(&bytes).map_err(LifecycleError::Garbled)?;

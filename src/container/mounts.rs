@@ -86,6 +86,15 @@ fn wrong(text: &str, reason: impl Into<String>) -> MountError {
     MountError { text: text.chars().take(300).collect(), reason: reason.into() }
 }
 
+/// A VOLUME of an image: a folder made for the container alone.
+///
+/// # Errors
+/// [`MountError`] when the path is none that can be mounted.
+pub fn declared_volume(path: &str) -> Result<MountRequest, MountError> {
+    let source = Source::Volume(None);
+    Ok(MountRequest { source, target: target(path, path)?, read_only: false, propagation: None })
+}
+
 /// A path inside the container: absolute, without `..`, not the root itself.
 fn target(text: &str, path: &str) -> Result<PathBuf, MountError> {
     let path = Path::new(path);

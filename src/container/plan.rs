@@ -11,8 +11,10 @@ use crate::container::idmap::IdMap;
 use crate::container::mounts::Propagation;
 use crate::error::Error;
 
-/// Largest message either way, in bytes: one datagram of a unix socket.
-pub const MESSAGE_BYTES_MAX: usize = 160 << 10;
+/// Largest report, in bytes: one datagram of a unix socket.
+pub const REPORT_BYTES_MAX: usize = 160 << 10;
+/// Largest plan, in bytes: arguments and variables as large as the kernel takes them (execve(2)), and the rest.
+pub const PLAN_BYTES_MAX: usize = 8 << 20;
 
 /// Everything the stage needs; it reads no environment and no configuration.
 #[derive(Debug, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use rustix::fs::Mode;
 use rustix::mount::{MountFlags, MountPropagationFlags, OpenTreeFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
-use crate::container::plan::{End, MESSAGE_BYTES_MAX, Plan, Report};
+use crate::container::plan::{End, PLAN_BYTES_MAX, Plan, Report};
 use crate::container::rootfs;
 use crate::container::runtime;
 use crate::container::user;
@@ -78,7 +78,7 @@ fn tell(socket: &OwnedFd, report: &Report) -> Result<(), ProcessError> {
 /// `None` when the command went away and the container was ended for it.
 fn hold(socket: &Rc<OwnedFd>) -> Result<Option<End>, Error> {
     let proof = process::one_thread()?;
-    let Some((bytes, _)) = channel::receive(socket.as_fd(), MESSAGE_BYTES_MAX)? else { return Ok(None) };
+    let Some(bytes) = channel::receive_bytes(socket.as_fd(), PLAN_BYTES_MAX)? else { return Ok(None) };
     let plan: Plan = serde_json::from_slice(&bytes).map_err(StageError::Plan)?;
     let pid = make(proof, plan, socket)?;
     wait(pid, socket)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use crate::container::idmap::IdMap;
-use crate::container::mounts::{MountRequest, Source};
+use crate::container::mounts::{MountRequest, Source, declared_volume};
 use crate::container::options::{
     DeviceRequest, EnvEntry, HOST_IMAGE, OptionError, Options, PATH_DEFAULT, SeccompChoice, UserNamespace,
     check_hostname, parse_signal,
@@ -34,7 +34,15 @@ const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 /// What kept the command from being executed.
 pub fn run(host: &Host, options: Options, warn: Warn<'_>) -> Result<Finished, Error> {
     let decided = decide(host, options, warn)?;
-    launch::carry_out(host, decided, warn)
+    let own = decided.volumes.clone();
+    let finished = launch::carry_out(host, decided, warn);
+    if finished.is_err() {
+        // What failed before there was a record of it is in nobody's hands.
+        for folder in own {
+            let _gone = std::fs::remove_dir_all(folder);
+        }
+    }
+    finished
 }
 
 fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Error> {
@@ -44,8 +52,6 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let environment = environment(host, &options, &image)?;
     let user = user(host, &options, &image);
     let map = map(host, options.userns, &image, user.as_deref(), &options.groups)?;
-    let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
-    every.append(&mut mounts);
     let capabilities = spec::capabilities(&options.cap_add, &options.cap_drop, options.privileged)?;
     let seccomp = if options.privileged { SeccompChoice::Unconfined } else { options.seccomp };
     let mut labels: BTreeMap<String, String> = image.labels.into_iter().collect();
@@ -62,6 +68,9 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     if !workdir.starts_with('/') {
         return Err(OptionError::value("--workdir", workdir, "expected an absolute path").into());
     }
+    // Last: it makes folders.
+    let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
+    every.append(&mut mounts);
     Ok(Decided {
         image: options.image,
         name: options.name,
@@ -185,11 +194,14 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
     }
     let mut entries: Vec<EnvEntry> = Vec::new();
     for text in &image.environment {
-        entries.push(EnvEntry::parse(text)?);
+        // A name alone would copy our variable: only the caller may say that, never an image.
+        if let set @ EnvEntry::Set(..) = EnvEntry::parse(text)? {
+            entries.push(set);
+        }
     }
     for path in &options.environment_files {
         let path = host.cwd.join(path);
-        let bytes = fs::read_file(&path, ENV_FILE_BYTES_MAX)?;
+        let bytes = fs::read_named(&path, ENV_FILE_BYTES_MAX)?;
         let text = String::from_utf8(bytes).map_err(|e| {
             FsError::new("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e))
         })?;
@@ -253,13 +265,8 @@ fn mounts(
     let mut planned = Vec::new();
     let mut own = Vec::new();
     let covered = |target: &Path| requests.iter().any(|r| r.target == target);
-    let declared = declared.iter().map(PathBuf::from).filter(|t| t.is_absolute() && !covered(t));
-    let declared = declared.map(|target| MountRequest {
-        source: Source::Volume(None),
-        target,
-        read_only: false,
-        propagation: None,
-    });
+    let declared: Vec<_> = declared.iter().map(|path| declared_volume(path)).collect::<Result<_, _>>()?;
+    let declared = declared.into_iter().filter(|request| !covered(&request.target));
     for request in requests.iter().cloned().chain(declared) {
         let what = match request.source {
             Source::Tmpfs { options, exec } => PlannedSource::Tmpfs { options, exec },

@@ -434,7 +434,7 @@ fn filter(host: &Host, choice: &SeccompChoice, capabilities: &[String]) -> Resul
         SeccompChoice::Default => seccomp::DEFAULT.as_bytes(),
         SeccompChoice::Strict => seccomp::STRICT.as_bytes(),
         SeccompChoice::File(path) => {
-            read = fs::read_file(&host.cwd.join(path), seccomp::PROFILE_BYTES_MAX as u64)?;
+            read = fs::read_named(&host.cwd.join(path), seccomp::PROFILE_BYTES_MAX as u64)?;
             &read
         }
     };

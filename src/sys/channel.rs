@@ -4,14 +4,18 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::MemfdFlags;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
 use crate::sys::process::ProcessError;
+
+/// Largest datagram that any host's default socket buffer takes, in bytes.
+pub const DATAGRAM_BYTES_MAX: usize = 160 << 10;
 
 /// One message: its bytes, and the descriptor it carried.
 pub type Message = (Vec<u8>, Option<OwnedFd>);
@@ -77,6 +81,50 @@ pub fn receive(socket: BorrowedFd<'_>, bytes_max: usize) -> Result<Option<Messag
     Ok(Some((bytes, fd)))
 }
 
+/// Sends bytes of any number: what is too large for a datagram lies in a file in memory that goes with it.
+///
+/// # Errors
+/// What the kernel says, such as no more memory.
+pub fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), ProcessError> {
+    if bytes.len() <= DATAGRAM_BYTES_MAX {
+        return send(socket, bytes, None);
+    }
+    let call = |e: rustix::io::Errno| ProcessError::call("keep a message for our other process", e);
+    let file = rustix::fs::memfd_create("message", MemfdFlags::CLOEXEC).map_err(call)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match rustix::io::write(&file, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(call(e)),
+        }
+    }
+    send(socket, b"f", Some(file.as_fd()))
+}
+
+/// Receives what [`send_bytes`] sent, at most `bytes_max` bytes; `None` when the peer is gone.
+///
+/// # Errors
+/// What the kernel says, or more bytes.
+pub fn receive_bytes(socket: BorrowedFd<'_>, bytes_max: usize) -> Result<Option<Vec<u8>>, ProcessError> {
+    let Some((bytes, file)) = receive(socket, DATAGRAM_BYTES_MAX)? else { return Ok(None) };
+    let Some(file) = file else { return Ok(Some(bytes)) };
+    let call = |e: rustix::io::Errno| ProcessError::call("read a message of our other process", e);
+    let size = rustix::fs::fstat(&file).map_err(call)?.st_size;
+    let size = usize::try_from(size).ok().filter(|&size| size <= bytes_max);
+    let mut bytes = vec![0_u8; size.ok_or_else(|| call(rustix::io::Errno::MSGSIZE))?];
+    let mut have = 0;
+    while have < bytes.len() {
+        match rustix::io::pread(&file, &mut bytes[have..], have as u64) {
+            Ok(0) => return Err(call(rustix::io::Errno::MSGSIZE)),
+            Ok(count) => have += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(call(e)),
+        }
+    }
+    Ok(Some(bytes))
+}
+
 /// Whether nobody is left who could hear: every descriptor of the other end is closed.
 ///
 /// # Errors
@@ -95,8 +143,6 @@ pub fn is_deserted(socket: BorrowedFd<'_>) -> Result<bool, ProcessError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]
@@ -114,5 +160,17 @@ mod tests {
         assert!(matches!(receive(right.as_fd(), 10).unwrap(), Some((bytes, None)) if bytes == b"end"));
         assert!(receive(right.as_fd(), 3).unwrap().is_none());
         assert!(send(right.as_fd(), b"x", None).is_err());
+    }
+
+    #[test]
+    fn bytes_of_any_number_arrive_whole() {
+        let (ours, theirs) = pair().unwrap();
+        for size in [1, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MAX + 1, 3 << 20] {
+            let bytes: Vec<u8> = (0..size).map(|i| i.to_le_bytes()[1]).collect();
+            send_bytes(ours.as_fd(), &bytes).unwrap();
+            assert!(receive_bytes(theirs.as_fd(), 3 << 20).unwrap() == Some(bytes), "{size}");
+        }
+        send_bytes(ours.as_fd(), &vec![0; DATAGRAM_BYTES_MAX + 2]).unwrap();
+        assert!(receive_bytes(theirs.as_fd(), DATAGRAM_BYTES_MAX + 1).is_err());
     }
 }

@@ -135,11 +135,26 @@ pub fn open_regular(path: &Path) -> Result<File, FsError> {
     Ok(file)
 }
 
+/// Reads a file that a person named, at most `bytes_max` bytes: it may be a pipe (`<(…)` of a shell),
+/// which is waited for.
+///
+/// # Errors
+/// What the kernel says, or that the file is larger.
+pub fn read_named(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| FsError::new("open", path, e))?;
+    read_at_most(File::from(fd), path, bytes_max)
+}
+
 fn read_regular(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
     let meta = file.metadata().map_err(|e| FsError::new("read", path, e))?;
     if !meta.is_file() {
         return Err(FsError::new("read", path, io::Error::other("it is not a regular file")));
     }
+    read_at_most(file, path, bytes_max)
+}
+
+fn read_at_most(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
     let mut bytes = Vec::new();
     let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
     read.map_err(|e| FsError::new("read", path, e))?;

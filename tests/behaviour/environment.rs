@@ -73,6 +73,15 @@ fn an_env_file_copies_names_and_a_wrong_line_is_named() {
 }
 
 #[test]
+fn an_env_file_can_be_a_pipe() {
+    let host = Host::new();
+    let mut shell = host.command("/bin/bash");
+    let line = probe_line(&["--env-file", "/dev/stdin"], &["identity"]);
+    shell.args(["-c", "\"$0\" \"$@\" < <(echo A=piped)"]).arg(cuddy()).args(line);
+    assert_eq!(Started::new(shell).end().sees().variable("A").as_deref(), Some("piped"));
+}
+
+#[test]
 fn a_variable_of_ours_can_replace_the_default_ones() {
     let host = Host::new();
     let flags = ["-e", "PATH=/mine", "-e", "HOME=/elsewhere", "-e", "HOSTNAME=other"];
@@ -101,6 +110,12 @@ fn the_folder_is_where_w_says_and_is_made_when_missing() {
     assert_eq!(environment(&host, &["-w", "/usr/bin"]).one("session")["cwd"], "/usr/bin");
     assert_eq!(environment(&host, &["-w", "/new/folder/"]).one("session")["cwd"], "/new/folder");
     assert_eq!(environment(&host, &["-w", "/a/./b//c"]).one("session")["cwd"], "/a/b/c");
+}
+
+#[test]
+fn a_folder_to_start_in_is_made_below_a_read_only_root_too() {
+    let host = Host::new();
+    assert_eq!(environment(&host, &["--read-only", "-w", "/new/one"]).one("session")["cwd"], "/new/one");
 }
 
 #[test]
@@ -190,7 +205,17 @@ fn many_arguments_and_variables_go_in_or_are_refused_whole() {
     command.args(&line).args(&words);
     let seen = Started::new(command).end().sees();
     assert_eq!(seen.one("argv")["values"].as_array().map(Vec::len), Some(2002));
-    let huge = format!("BIG={}", "x".repeat(100_000));
-    let many: Vec<&str> = ["-e", huge.as_str()].into_iter().cycle().take(2 * 12).collect();
-    environment(&host, &many).variable("BIG").expect("it fits");
+    // As much as the kernel takes in one string, ten times.
+    let huge: Vec<String> = (0..10).map(|i| format!("BIG{i}={}", "x".repeat(120_000))).collect();
+    let flags: Vec<&str> = huge.iter().flat_map(|text| ["-e", text.as_str()]).collect();
+    let seen = environment(&host, &flags);
+    for i in 0..10 {
+        assert_eq!(seen.variable(&format!("BIG{i}")).map(|value| value.len()), Some(120_000));
+    }
+    // More than the kernel takes is an error that says so.
+    let text = format!("BIG={}", "x".repeat(200_000));
+    host.write("file", &text);
+    let ended = host.probe(&["--env-file", "file"], &["true"]);
+    assert!(ended.code == 125 || ended.code == 126, "{ended:?}");
+    assert!(ended.stderr.contains("too long") || ended.stderr.contains("large"), "{}", ended.stderr);
 }

@@ -97,6 +97,14 @@ fn a_tar_is_imported_and_run_with_the_command_typed() {
 }
 
 #[test]
+fn a_tar_on_standard_input_is_imported() {
+    let host = Host::new();
+    host.cuddy_reading(&["import", "-", "it"], &Layer::probe().end()).exits(0);
+    run(&host, &[], &[PROBE, "exit", "5"]).exits(5);
+    host.cuddy_reading(&["import", "-"], b"").exits(1);
+}
+
+#[test]
 fn what_a_layer_removed_is_not_seen_inside() {
     let below =
         Layer::probe().dir("d/").file("d/old", "old").file("gone", "x").file("same", "below").dir("e/");
@@ -152,6 +160,49 @@ fn the_variables_of_an_image_are_there_and_flags_win_over_them() {
     let seen = run(&host, &["-e", "A=flag"], &[]).sees();
     let found = ["PATH", "A", "B"].map(|name| seen.variable(name).unwrap_or_default());
     assert_eq!(found, ["/image", "flag", "image=b"]);
+}
+
+#[test]
+fn a_variable_that_an_image_only_names_is_not_copied_from_the_caller() {
+    let mut host = Host::new();
+    host.set("SECRET_TOKEN", "s3cret");
+    for entry in ["SECRET_TOKEN", "SECRET_TOKEN ", "=SECRET_TOKEN", "\u{0}"] {
+        let config = json!({"Entrypoint": [PROBE, "identity"], "Env": ["A=b", entry]});
+        load(&host, "it", &Image::new(vec![Layer::probe()], config));
+        let ended = run(&host, &[], &[]);
+        assert!(!ended.text().contains("s3cret"), "{entry:?}: {}", ended.text());
+        assert!(ended.code == 0 || ended.code == 125, "{entry:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn an_image_whose_words_are_not_what_they_must_be_is_told() {
+    for (what, config) in [
+        ("folder", json!({"Entrypoint": [PROBE, "identity"], "WorkingDir": "relative"})),
+        ("climbing folder", json!({"Entrypoint": [PROBE, "identity"], "WorkingDir": "/../../.."})),
+        (
+            "volume",
+            json!({"Entrypoint": [PROBE, "identity"], "Volumes": {"relative": {}, "/a/../../b": {}, "/": {}, "/proc": {}, "/dev": {}}}),
+        ),
+        ("volume on all", json!({"Entrypoint": [PROBE, "identity"], "Volumes": {"/": {}}})),
+        ("volume on dev", json!({"Entrypoint": [PROBE, "identity"], "Volumes": {"/dev": {}}})),
+        ("program", json!({"Entrypoint": ["\u{0}"]})),
+        ("empty program", json!({"Entrypoint": [""]})),
+        ("nothing", Value::Null),
+    ] {
+        let host = Host::new();
+        host.write("it.tar", Image::new(vec![Layer::probe()], config).docker("it", plain));
+        let loaded = host.cuddy(&["load", "-i", "it.tar"]);
+        if loaded.code == 0 {
+            let ended = run(&host, &[], &[]);
+            assert!([0, 125, 126, 127].contains(&ended.code), "{what}: {ended:?}");
+            assert!(!ended.stderr.contains("panicked"), "{what}: {}", ended.stderr);
+        } else {
+            assert!(loaded.stderr.starts_with("cuddy: "), "{what}: {loaded:?}");
+        }
+        assert_eq!(host.containers(), [""; 0], "{what}");
+        assert_eq!(names(&host.data().join("volumes")), [""; 0], "{what}");
+    }
 }
 
 #[test]

@@ -94,6 +94,20 @@ fn a_source_that_is_missing_is_made_by_v_and_refused_by_mount() {
 }
 
 #[test]
+fn a_place_that_cannot_be_made_is_named() {
+    let host = Host::new();
+    host.write("shared/file", "hello");
+    for (source, target) in [("shared", "/usr/bin/new-folder"), ("shared/file", "/usr/bin/new-file")] {
+        let mount = format!("{}:{target}", host.text(source));
+        with(&host, "-v", &mount, &["true"]).is_refused(&["/usr/bin/new"]);
+    }
+    let mount = format!("{}:/etc/passwd", host.text("shared"));
+    with(&host, "-v", &mount, &["true"]).is_refused(&["etc/passwd"]);
+    let mount = format!("{}:/usr", host.text("shared/file"));
+    with(&host, "-v", &mount, &["true"]).is_refused(&["/usr"]);
+}
+
+#[test]
 fn a_relative_source_is_of_the_caller_s_folder() {
     let host = Host::new();
     host.write("here/file", "hello");
@@ -238,6 +252,23 @@ fn an_anonymous_volume_ends_with_its_container() {
     with(&host, "-v", "/data", &["write", "/data/file", "gone"]).exits(0);
     assert!(with(&host, "-v", "/data", &["ls", "/data"]).exits(0).stdout.is_empty());
     assert_eq!(names(&host.data().join("volumes")), [""; 0]);
+}
+
+#[test]
+fn a_run_that_is_refused_leaves_no_volume_behind() {
+    let host = Host::new();
+    host.write("id", "another's");
+    for flags in [
+        &["--cap-add", "NOPE"][..],
+        &["-w", "relative"],
+        &["--cidfile", "id"],
+        &["--user", "nobody-here"],
+        &["--security-opt", "seccomp=none"],
+        &["--userns", "wrong"],
+    ] {
+        host.probe(&[&["-v", "/data"], flags].concat(), &["true"]).is_refused(&[]);
+        assert_eq!(names(&host.data().join("volumes")), [""; 0], "{flags:?}");
+    }
 }
 
 // ── memory ──────────────────────────────────────────────────────────────────────────────────────

@@ -276,6 +276,49 @@ fn words_after_the_image_belong_to_the_command() {
 }
 
 #[test]
+fn switches_are_written_as_docker_takes_them() {
+    let host = Host::new();
+    for flags in
+        [&["--rm=true", "--init=false"][..], &["--rm=false", "--rm"], &["-i=false"], &["--interactive=true"]]
+    {
+        assert_eq!(host.sees(flags, &["identity"]).one("session")["pid"], 1, "{flags:?}");
+    }
+    assert_eq!(host.sees(&["--init=true"], &["identity"]).one("session")["ppid"], 1);
+    // Not a value of `-i`, but one more switch; there is no terminal here.
+    host.probe(&["-it"], &["true"]).is_refused(&["TTY"]);
+    host.probe(&["-ti=false"], &["true"]).exits(0);
+    host.probe(&["--rm=perhaps"], &["true"]).is_refused(&["perhaps"]);
+}
+
+#[test]
+fn zero_is_no_limit_and_minus_one_is_none_either() {
+    let host = Host::new();
+    for flags in [["--memory", "0"], ["--cpus", "0"], ["--pids-limit", "0"], ["--pids-limit", "-1"]] {
+        assert_eq!(host.probe(&flags, &["true"]).exits(0).stderr, "", "{flags:?}");
+    }
+}
+
+#[test]
+fn a_current_folder_that_is_gone_is_told() {
+    let host = Host::new();
+    let gone = host.dir("gone");
+    let mut shell = host.command("/bin/sh");
+    shell.args(["-c", "rmdir \"$PWD\" && exec \"$0\" \"$@\""]).arg(crate::harness::cuddy());
+    shell.args(["run", "@host", "true"]).current_dir(gone);
+    crate::harness::Started::new(shell).end().is_refused(&["folder"]);
+}
+
+#[test]
+fn many_containers_start_at_once() {
+    let host = Host::new();
+    let running: Vec<_> = (0..16).map(|code| host.spawn_probe(&[], &["exit", &code.to_string()])).collect();
+    for (code, started) in (0..).zip(running) {
+        assert_eq!(started.end().exits(code).stderr, "");
+    }
+    assert_eq!(host.containers(), [""; 0], "nothing is left behind");
+}
+
+#[test]
 fn help_is_on_standard_output_and_names_the_flags() {
     let host = Host::new();
     let ended = host.cuddy(&["run", "--help"]).exits(0);

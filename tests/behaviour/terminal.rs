@@ -289,6 +289,19 @@ fn an_input_that_is_no_terminal_is_refused_with_t_and_i() {
 }
 
 #[test]
+fn without_a_terminal_inside_ours_stays_as_it_is_and_its_interrupt_key_is_a_signal() {
+    let host = Host::new();
+    let mut desk = Desk::new(&host, &["-i", "--init"], &["cat"]);
+    desk.types(b"hello\r");
+    // Echoed by our own terminal, then printed by cat.
+    desk.wait_for("hello\r\nhello\r\n");
+    assert!(!desk.is_raw());
+    desk.types(&[3]);
+    let (code, shown) = desk.end();
+    assert_eq!(code, 130, "{shown}");
+}
+
+#[test]
 fn much_output_comes_through_a_terminal_whole() {
     let host = Host::new();
     host.write("long", "0123456789abcdef\n".repeat(20_000));
