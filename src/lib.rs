@@ -19,6 +19,8 @@ pub mod sys {
     /// ● Datagrams between two of our processes, with a descriptor on board.
     pub mod channel;
 }
+/// ● What was done, by whom, and how it ended: one line each.
+pub mod audit;
 
 // ── three parts that do not know each other ─────────────────────────────────────────────────────
 
@@ -66,10 +68,10 @@ pub mod container {
     pub mod bpf;
     /// ○ Profile JSON into BPF programs.
     pub mod seccomp;
-    /// ○ Options, image config and mappings into an OCI runtime spec.
-    pub mod spec;
     /// ○ What the command tells the stage, and what the stage tells back.
     pub mod plan;
+    /// ○ Options, image config and mappings into an OCI runtime spec.
+    pub mod spec;
     /// ● User namespaces of subordinate ids: write their maps, enter one.
     pub mod idspace;
     /// ● The record of one container on disk.

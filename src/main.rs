@@ -1,5 +1,7 @@
 //! Chooses the role, command or stage, and maps the end to an exit code.
 
+use std::process::ExitCode;
+
 use cuddy::cli::args::{self, McpVerb, Verb};
 use cuddy::cli::{containers, images, mcp, system, terminal};
 use cuddy::container::stage;
@@ -7,14 +9,15 @@ use cuddy::engine::host::Host;
 use cuddy::error::Error;
 use cuddy::sys::process::STAGE_ROLE;
 
-fn main() {
+fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let code = if arguments.by_ref().nth(1).is_some_and(|role| role == STAGE_ROLE) {
         stage::run()
     } else {
         command()
     };
-    std::process::exit(code);
+    // Exit codes of the kernel and of Docker have 8 bits.
+    ExitCode::from(u8::try_from(code & 0xff).unwrap_or(125))
 }
 
 fn command() -> i32 {

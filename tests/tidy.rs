@@ -16,7 +16,7 @@ mod tidy {
 /// Packages in `Cargo.lock`: each one is code that we answer for.
 const PACKAGES_MAX: usize = 168;
 /// Places in `src/sys` that say `unsafe`. Lower it when one goes; raise it only with a reason in the commit.
-const UNSAFE: usize = 14;
+const UNSAFE: usize = 16;
 /// Lines of code of one file, tests, comments and blank lines apart.
 const FILE_LINES_MAX: usize = 600;
 /// The same for a file of tests, which is read by the names in it.

@@ -17,7 +17,7 @@ pub struct Cuddy {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run a command in a new container, in the foreground
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, args_override_self = true)]
     Run(Box<Run>),
     /// Put the images of an archive into the store
     Load(Load),
@@ -212,8 +212,8 @@ pub enum McpVerb {
 /// `mcp run`
 #[derive(Debug, Args)]
 pub struct McpRun {
-    /// The server's command line, as without a sandbox
-    #[arg(required = true, last = true, value_name = "COMMAND")]
+    /// The server's command line, as without a sandbox; an image may name its own
+    #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
     /// Folder the server works in, at the same path inside; `:ro` to read only
     #[arg(long, value_name = "DIR[:ro]")]

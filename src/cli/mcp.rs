@@ -15,7 +15,9 @@ pub fn run(host: &Host, args: McpRun) -> i32 {
     let (explain, format) = (args.explain, args.format);
     let done = policy(args).and_then(|policy| {
         if explain {
-            return sandboxes::explain(host, policy).and_then(|e| print(&e, format)).map(|()| 0);
+            return sandboxes::explain(host, policy, &mut |text| terminal::print_warning(text))
+                .and_then(|e| print(&e, format))
+                .map(|()| 0);
         }
         let finished = sandboxes::run(host, policy, &mut |text| terminal::print_warning(text))?;
         if let Some(error) = &finished.error {

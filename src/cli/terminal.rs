@@ -11,16 +11,22 @@ pub const EXIT_RUN: i32 = 125;
 
 /// Prints an error and its hints to standard error.
 pub fn print_error(error: &Error) {
-    let mut text = format!("cuddy: {error}\n");
+    let mut text = format!("cuddy: {}\n", harmless(&error.to_string()));
     for hint in &error.hints {
-        text.push_str(&format!("  hint: {hint}\n"));
+        text.push_str(&format!("  hint: {}\n", harmless(hint)));
     }
     to_stderr(&text);
 }
 
 /// Prints one line that the reader should know to standard error.
 pub fn print_warning(text: &str) {
-    to_stderr(&format!("cuddy: warning: {text}\n"));
+    to_stderr(&format!("cuddy: warning: {}\n", harmless(text)));
+}
+
+/// Text that may hold names from archives and profiles: what could steer a terminal is shown, not sent.
+fn harmless(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_unicode().collect::<String>() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// Prints text to standard error; a reader that is gone is no error.
@@ -58,4 +64,20 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     line(&heading.iter().map(|&h| h.to_owned()).collect::<Vec<_>>());
     rows.iter().for_each(|row| line(row));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_from_outside_cannot_steer_the_terminal() {
+        assert_eq!(harmless("a\u{1b}[2J`b`\r\n"), "a\\u{1b}[2J`b`\\u{d}\\u{a}");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [vec!["longer".to_owned(), "x".to_owned()]];
+        assert_eq!(table(&["A", "B"], &rows), "A        B\nlonger   x\n");
+    }
 }

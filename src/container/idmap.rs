@@ -89,6 +89,23 @@ impl IdMap {
         Self { uids: map(outside.0, uids), gids: map(outside.1, gids) }
     }
 
+    /// Every id there is as itself, by the text of our own `/proc/self/uid_map` and `gid_map`.
+    ///
+    /// The very last id, which no file system uses, is left out: a map with all of them looks like no
+    /// user namespace at all to programs that ask (libcontainer among them).
+    pub fn identity(own_uids: &str, own_gids: &str) -> Self {
+        let ranges = |text: &str| {
+            let range = |line: &str| {
+                let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+                let (inside, _outside, count) =
+                    (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+                Some(Range { inside, outside: inside, count: count.min(u32::MAX - 1) })
+            };
+            text.lines().filter_map(range).take(RANGES_MAX).collect()
+        };
+        Self { uids: ranges(own_uids), gids: ranges(own_gids) }
+    }
+
     /// Whether the caller may write this map alone (user_namespaces(7): one line, its own ids).
     pub fn is_single(&self) -> bool {
         let one = |map: &[Range]| map.len() == 1 && map[0].count == 1;
@@ -177,6 +194,13 @@ mod tests {
         let error = map.require(33, 0, "ann").unwrap_err();
         assert_eq!(error.to_string(), "the container needs user 33, and only 0 can be had on this host");
         assert!(error.hints()[0].contains("usermod --add-subuids 100000-165535"));
+    }
+
+    #[test]
+    fn the_identity_map_has_every_id_as_itself() {
+        let map = IdMap::identity("         0          0 4294967295\n", "0 1000 1\n1 100000 65536\n");
+        assert_eq!(map_text(&map.uids), "0 0 4294967294\n");
+        assert_eq!(map_text(&map.gids), "0 0 1\n1 1 65536\n");
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub enum LifecycleError {
     /// The stage said something else than it may.
     #[error("the process that holds the container spoke out of turn")]
     Confused,
+    /// What the stage said is not one of its words.
+    #[error("the process that holds the container cannot be understood")]
+    Garbled(#[source] serde_json::Error),
     /// The plan is larger than a message.
     #[error(
         "the container has too many mounts, variables or arguments: its plan has {bytes} bytes of {MESSAGE_BYTES_MAX}"
@@ -56,7 +59,7 @@ impl Fault for LifecycleError {
         match self {
             Self::TooSlow { .. } => ErrorKind::Limit,
             Self::StageDied => ErrorKind::Failed,
-            Self::Confused => ErrorKind::Bug,
+            Self::Confused | Self::Garbled(_) => ErrorKind::Bug,
             Self::PlanTooLarge { .. } => ErrorKind::Limit,
         }
     }
@@ -65,7 +68,7 @@ impl Fault for LifecycleError {
         match self {
             Self::StageDied => vec!["it may have been killed, for example for want of memory".to_owned()],
             Self::PlanTooLarge { .. } => vec!["put variables into a file of the workspace".to_owned()],
-            Self::TooSlow { .. } | Self::Confused => Vec::new(),
+            Self::TooSlow { .. } | Self::Confused | Self::Garbled(_) => Vec::new(),
         }
     }
 }
@@ -200,7 +203,7 @@ impl Running {
         let Some((bytes, fd)) = channel::receive(self.socket.as_fd(), MESSAGE_BYTES_MAX)? else {
             return Ok(None);
         };
-        let report = serde_json::from_slice(&bytes).map_err(|_| LifecycleError::Confused)?;
+        let report = serde_json::from_slice(&bytes).map_err(LifecycleError::Garbled)?;
         Ok(Some((report, fd)))
     }
 
@@ -212,18 +215,18 @@ impl Running {
         let deadline = Instant::now() + Duration::from_secs(START_DEADLINE_S);
         let outcome = loop {
             let ready = self.wait(deadline)?;
-            if ready.signals {
-                self.hand_signals_on();
-            }
             if let Some(relay) = &mut self.relay {
                 relay.relay(&ready.relay);
             }
+            // What the stage said before a signal came is heard before it: that the command runs already.
             if ready.socket {
                 match self.hear(&mut created) {
                     Ok(None) => {}
                     Ok(Some(end)) => break Ok(end),
                     Err(error) => break Err(error),
                 }
+            } else if ready.signals {
+                self.hand_signals_on();
             }
             if self.init.is_none() && Instant::now() >= deadline {
                 break Err(LifecycleError::TooSlow { seconds: START_DEADLINE_S }.into());
@@ -274,9 +277,10 @@ impl Running {
                 tv_nsec: left.subsec_nanos().into(),
             }
         });
+        // In this order: a signal that is seen was sent after everything that the socket then does not have.
         let mut watched = vec![
-            PollFd::new(&self.socket, PollFlags::IN),
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::new(&self.socket, PollFlags::IN),
         ];
         watched.extend(self.relay.iter().flat_map(Relay::watched));
         match rustix::event::poll(&mut watched, timeout.as_ref()) {
@@ -284,7 +288,7 @@ impl Running {
             Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
         }
         let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
-        Ok(Ready { socket: ready[0], signals: ready[1], relay: ready[2..].to_vec() })
+        Ok(Ready { signals: ready[0], socket: ready[1], relay: ready[2..].to_vec() })
     }
 
     fn hand_signals_on(&mut self) {

@@ -95,6 +95,9 @@ fn target(text: &str, path: &str) -> Result<PathBuf, MountError> {
         return Err(wrong(text, "the path inside must be absolute"));
     }
     let clean: PathBuf = path.components().collect();
+    if clean.starts_with("/proc") {
+        return Err(wrong(text, "`/proc` is the kernel's: nothing is mounted on it"));
+    }
     if clean.components().any(|c| c == Component::ParentDir) || clean == Path::new("/") {
         return Err(wrong(text, "the path inside must not be `/` and must not hold `..`"));
     }

@@ -282,7 +282,7 @@ pub fn parse_ulimit(text: &str) -> Result<Ulimit, OptionError> {
     }
     let number = |value: &str| match value {
         "-1" | "unlimited" => Ok(u64::MAX),
-        digits => digits.parse::<u64>().map_err(|_| wrong("expected numbers")),
+        digits => digits.parse::<u64>().map_err(|e| wrong(&e.to_string())),
     };
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
     let (soft, hard) = (number(soft)?, number(hard)?);
@@ -327,6 +327,18 @@ pub fn parse_host(text: &str) -> Result<(String, String), OptionError> {
         return Err(wrong("the address is not an IP address"));
     }
     Ok((name.to_owned(), address.to_owned()))
+}
+
+/// Checks `--hostname`: what the kernel and every name service take.
+///
+/// # Errors
+/// [`OptionError::Value`].
+pub fn check_hostname(name: &str) -> Result<(), OptionError> {
+    let is_ok = (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        && !name.starts_with(['-', '.']);
+    let reason = "expected 1 to 64 of [A-Za-z0-9._-], not beginning with `-` or `.`";
+    if is_ok { Ok(()) } else { Err(OptionError::value("--hostname", name, reason)) }
 }
 
 /// Reads a signal as Docker does: a number, `TERM` or `SIGTERM`.
@@ -381,6 +393,10 @@ mod tests {
         for bad in ["0", "65", "-9", "NOPE", "RTMIN+31", ""] {
             assert!(parse_signal(bad).is_err(), "{bad}");
         }
+        for bad in ["", "two words", "-a", &"a".repeat(65), "a\nb"] {
+            assert!(check_hostname(bad).is_err(), "{bad:?}");
+        }
+        assert!(check_hostname("web-1.example").is_ok());
         assert!(parse_host("a b:1.2.3.4").is_err() && parse_host("a:nope").is_err());
         assert!(EnvEntry::parse("=x").is_err() && EnvEntry::parse("A\0=x").is_err());
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::container::idmap::{IdMap, Range};
 use crate::container::options::{DeviceRequest, Network, OptionError, Ulimit};
+use crate::container::plan::{PlannedMount, PlannedSource};
 use crate::error::{ErrorKind, Fault};
 
 /// The capabilities a container has unless something else is said, as Docker has them.
@@ -116,6 +117,8 @@ pub struct SpecRequest<'a> {
     pub network: Network,
     /// Size of `/dev/shm`, in bytes.
     pub shm_bytes: u64,
+    /// Binds below `/dev` and `/sys`, which must come after the kernel's own mounts there.
+    pub late_mounts: &'a [PlannedMount],
     /// More devices.
     pub devices: &'a [DeviceRequest],
     /// What is hidden.
@@ -211,6 +214,7 @@ fn mounts(request: &SpecRequest<'_>) -> Vec<Value> {
             "destination": device.target, "type": "bind", "source": device.source, "options": ["bind", "nosuid", "noexec"],
         }));
     }
+    let late = request.late_mounts.iter().map(late_mount);
     match (request.masks, request.network) {
         (Masks::Strict, _) => {}
         // A fresh sysfs shows the network namespace it is mounted in, which must be our own.
@@ -220,7 +224,22 @@ fn mounts(request: &SpecRequest<'_>) -> Vec<Value> {
             json!({ "destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro", "nosuid", "noexec", "nodev"] }),
         ),
     }
+    mounts.extend(late);
     mounts
+}
+
+fn late_mount(mount: &PlannedMount) -> Value {
+    let access = if mount.read_only { "ro" } else { "rw" };
+    match &mount.what {
+        PlannedSource::Bind { path, .. } => json!({
+            "destination": mount.target, "type": "bind", "source": path, "options": ["rbind", "nosuid", "nodev", access],
+        }),
+        PlannedSource::Tmpfs { options, exec } => {
+            let mut words = vec!["nosuid", "nodev", access, if *exec { "exec" } else { "noexec" }];
+            words.extend(options.split(',').filter(|o| !o.is_empty()));
+            json!({ "destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": words })
+        }
+    }
 }
 
 /// Docker's default capabilities with `--cap-add` and `--cap-drop`, as full names, sorted.
@@ -291,6 +310,7 @@ mod tests {
             ulimits: &[Ulimit { name: "nofile".to_owned(), soft: 1, hard: u64::MAX }],
             network: Network::None,
             shm_bytes: 1,
+            late_mounts: &[],
             devices: &[],
             masks: Masks::Strict,
             map: Some(&map),

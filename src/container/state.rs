@@ -354,7 +354,7 @@ mod tests {
         std::fs::create_dir_all(dead.folder().join("upper/closed/deep")).unwrap();
         std::fs::set_permissions(
             dead.folder().join("upper/closed"),
-            std::os::unix::fs::PermissionsExt::from_mode(0),
+            std::os::unix::fs::PermissionsExt::from_mode(0o000),
         )
         .unwrap();
         drop(dead);

@@ -20,7 +20,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use rustix::process::{DumpableBehavior, Signal};
 
-use crate::container::bpf::Program;
+use crate::container::bpf::{BpfError, Program};
 use crate::container::plan::{Walls, unhex};
 use crate::container::rootfs::{attach, propagation_flags};
 use crate::error::{Error, ErrorKind, Fault};
@@ -69,6 +69,9 @@ pub enum WallError {
     /// A file could not be opened.
     #[error("cannot build a wall of the container")]
     Fs(#[from] FsError),
+    /// The seccomp filter is damaged.
+    #[error("cannot use the container's seccomp filter")]
+    Filter(#[from] BpfError),
     /// Landlock refused.
     #[error("cannot build the second wall (Landlock)")]
     Landlock(#[from] landlock::RulesetError),
@@ -89,6 +92,7 @@ impl Fault for WallError {
             Self::NoLandlock => ErrorKind::Unsupported,
             Self::NotGenuine { .. } => ErrorKind::Denied,
             Self::Unknown { .. } => ErrorKind::Usage,
+            Self::Filter(e) => e.kind(),
             Self::Process(e) => e.kind(),
             Self::Fs(e) => e.kind(),
             Self::Call { .. } | Self::Path { .. } | Self::Landlock(_) => ErrorKind::Failed,
@@ -328,9 +332,9 @@ impl Filter {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        let unknown = || WallError::Unknown { name: "the seccomp filter".to_owned() };
-        let bytes = unhex(text).ok_or_else(unknown)?;
-        Ok(Self(Some(Program::from_bytes(&bytes).map_err(|_| unknown())?)))
+        let bytes =
+            unhex(text).ok_or_else(|| WallError::Unknown { name: "the seccomp filter".to_owned() })?;
+        Ok(Self(Some(Program::from_bytes(&bytes)?)))
     }
 
     fn install(&self) -> Result<(), WallError> {
@@ -468,7 +472,7 @@ fn drop_identity(process: &Process) -> Result<(), WallError> {
 fn names(chosen: Option<&Capabilities>) -> Result<CapsHashSet, WallError> {
     let one = |c: &oci_spec::runtime::Capability| {
         let name = format!("CAP_{c}");
-        Capability::from_str(&name).map_err(|_| WallError::Unknown { name })
+        Capability::from_str(&name).or(Err(WallError::Unknown { name }))
     };
     chosen.into_iter().flatten().map(one).collect()
 }

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
+
 use crate::container::idmap::IdMap;
 use crate::container::mounts::{MountRequest, Source};
 use crate::container::options::{
-    EnvEntry, HOST_IMAGE, OptionError, Options, PATH_DEFAULT, SeccompChoice, UserNamespace, parse_signal,
+    DeviceRequest, EnvEntry, HOST_IMAGE, OptionError, Options, PATH_DEFAULT, SeccompChoice, UserNamespace,
+    check_hostname, parse_signal,
 };
 use crate::container::plan::{PlannedMount, PlannedSource};
 use crate::container::spec::{self, Masks};
@@ -20,6 +23,9 @@ use crate::sys::fs::{self, FsError};
 
 /// Largest `--env-file`, in bytes.
 const ENV_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Where the container's spec says which signal asks it to end (image-spec, "Conversion to OCI Runtime
+/// Configuration"). A container in the foreground is sent what its caller is sent, as in Docker.
+const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
 /// Runs a command in a new container, in the foreground, and clears it away afterwards.
 ///
@@ -31,9 +37,7 @@ pub fn run(host: &Host, options: Options, warn: Warn<'_>) -> Result<Finished, Er
 }
 
 fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Error> {
-    if let Some(signal) = &options.stop_signal {
-        parse_signal(signal)?;
-    }
+    options.devices.iter().try_for_each(require_device)?;
     let Chosen { defaults: image, mounts: mut every, files } = image(host, &options, warn)?;
     let arguments = arguments(&options, &image)?;
     let environment = environment(host, &options, &image)?;
@@ -45,6 +49,13 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let seccomp = if options.privileged { SeccompChoice::Unconfined } else { options.seccomp };
     let mut labels: BTreeMap<String, String> = image.labels.into_iter().collect();
     labels.extend(options.labels);
+    if let Some(name) = &options.hostname {
+        check_hostname(name)?;
+    }
+    if let Some(signal) = options.stop_signal.or(image.stop_signal) {
+        parse_signal(&signal)?;
+        labels.insert(STOP_SIGNAL.to_owned(), signal);
+    }
     let workdir =
         options.workdir.or(image.workdir).filter(|w| !w.is_empty()).unwrap_or_else(|| "/".to_owned());
     if !workdir.starts_with('/') {
@@ -86,6 +97,18 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         umask: 0o022,
         grace: None,
     })
+}
+
+/// A folder or a file would be bound as it is, and could be written.
+fn require_device(request: &DeviceRequest) -> Result<(), Error> {
+    let stat = rustix::fs::stat(&request.source).map_err(|e| FsError::new("look at", &request.source, e))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice | FileType::BlockDevice => Ok(()),
+        _ => {
+            let text = request.source.to_string_lossy();
+            Err(OptionError::value("--device", text, "it is no device").into())
+        }
+    }
 }
 
 /// The image: what it says, and what `@host` adds.
@@ -180,7 +203,7 @@ fn map(
 ) -> Result<Option<IdMap>, Error> {
     let outside = (host.uid, host.gid);
     match choice {
-        UserNamespace::Host if host.uid == 0 => return Ok(None),
+        UserNamespace::Host if host.uid == 0 => return host.identity_map().map(Some),
         UserNamespace::Host => {
             let error =
                 Error::new(ErrorKind::Denied, "`--userns host` is for root: another user owns nothing there");
@@ -190,10 +213,10 @@ fn map(
         UserNamespace::Root => {}
     }
     let other_user = user.is_some_and(|u| !matches!(u, "0" | "root" | "0:0" | "root:root"));
-    if image.has_other_ids || other_user {
-        if let Some(map) = host.subordinate_map() {
-            return Ok(Some(map));
-        }
+    if (image.has_other_ids || other_user)
+        && let Some(map) = host.subordinate_map()
+    {
+        return Ok(Some(map));
     }
     Ok(Some(IdMap::single((0, 0), outside)))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::container::idmap::{IdMap, SubRange, subordinate_ranges};
-use crate::error::{ErrorKind, Fault};
+use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::fs::{self, FsError};
 
 /// Largest `/etc/passwd`, `/etc/subuid` and their like that is read, in bytes.
@@ -134,6 +134,18 @@ impl Host {
         let (uids, gids) = self.subordinate_ids();
         let has_both = !uids.is_empty() && !gids.is_empty();
         has_both.then(|| IdMap::with_subordinates((self.uid, self.gid), &uids, &gids))
+    }
+
+    /// Every id of the host as itself: what root may ask for with `--userns host`.
+    ///
+    /// # Errors
+    /// When our own maps cannot be read.
+    pub fn identity_map(&self) -> Result<IdMap, Error> {
+        let read = |path: &str| {
+            let bytes = fs::read_file(Path::new(path), TABLE_BYTES_MAX)?;
+            Ok::<_, FsError>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Ok(IdMap::identity(&read("/proc/self/uid_map")?, &read("/proc/self/gid_map")?))
     }
 
     /// A program of the caller's `PATH`.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::audit;
 use crate::container::idspace;
 use crate::engine::host::Host;
 use crate::engine::launch::{RootChoice, Warn};
@@ -33,6 +34,8 @@ pub struct ImageDefaults {
     pub user: Option<String>,
     /// VOLUME.
     pub volumes: Vec<String>,
+    /// STOPSIGNAL.
+    pub stop_signal: Option<String>,
     /// LABEL.
     pub labels: Vec<(String, String)>,
     /// The image holds files of other ids than 0.
@@ -71,6 +74,7 @@ pub fn load(host: &Host, input: Option<&Path>, warn: Warn<'_>) -> Result<Vec<Loa
     let file = open(host, input)?;
     let owners = take_ids(host, warn)?;
     let report = archive::load(&Store::open(&host.data)?, file, owners)?;
+    record(host, "load", &report)?;
     Ok(tell(report, warn))
 }
 
@@ -87,7 +91,16 @@ pub fn import(
     let file = open(host, input)?;
     let owners = take_ids(host, warn)?;
     let report = archive::import(&Store::open(&host.data)?, file, name, owners)?;
+    record(host, "import", &report)?;
     Ok(tell(report, warn))
+}
+
+fn record(host: &Host, verb: &str, report: &Report) -> Result<(), Error> {
+    for image in &report.images {
+        let name = image.names.first().map(ImageReference::familiar).unwrap_or_default();
+        audit::append(&host.data, verb, &name, image.id.as_str(), audit::Outcome::Ended(0))?;
+    }
+    Ok(())
 }
 
 /// The images there are.
@@ -141,6 +154,7 @@ pub fn defaults(
         workdir: some(image.config.working_dir),
         user: some(image.config.user),
         volumes: image.config.volumes,
+        stop_signal: image.config.stop_signal,
         labels: image.config.labels.into_iter().collect(),
         // Files that were flattened to the caller need no other id.
         has_other_ids: !image.ids.is_only_root() && !image.is_flat,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::audit;
 use crate::container::bpf::Program;
 use crate::container::cgroup::{self, Cgroup, CgroupError};
 use crate::container::delegation::{self, Lack, Support};
@@ -152,6 +153,8 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     let cidfile = decided.cidfile.as_deref().map(|path| write_cidfile(path, &id)).transpose()?;
     let mut place = places.take(id, decided.name.clone(), &decided.image)?;
     let volumes = decided.volumes.clone();
+    let (image, id) = (decided.image.clone(), place.id().clone());
+    audit::append(&host.data, "run", &image, id.as_str(), audit::Outcome::Started)?;
     let finished = run_in(host, decided, filter, &mut place, volumes, warn);
     // What could not be removed now is found by the next command.
     if let Err(error) = remove_place(host, place) {
@@ -309,6 +312,8 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
     if !environment.iter().any(|e| e.starts_with("HOSTNAME=")) && decided.masks != Masks::Strict {
         environment.push(format!("HOSTNAME={hostname}"));
     }
+    let is_late = |mount: &PlannedMount| ["/dev", "/sys"].iter().any(|p| mount.target.starts_with(p));
+    let (late_mounts, mounts): (Vec<_>, Vec<_>) = decided.mounts.into_iter().partition(is_late);
     let spec = spec::build(&SpecRequest {
         arguments: &decided.arguments,
         environment: &environment,
@@ -322,6 +327,7 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
         ulimits: &decided.ulimits,
         network: decided.network,
         shm_bytes: decided.shm_bytes,
+        late_mounts: &late_mounts,
         devices: &decided.devices,
         masks: decided.masks,
         map: decided.map.as_ref(),
@@ -330,14 +336,15 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
     })?;
     let mut files = decided.files;
     files.extend(network_files(&hostname, &decided.hosts, decided.network)?);
-    let propagation =
-        decided.mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
+    // What was mounted there by name is what is meant to be there.
+    files.retain(|(target, _)| mounts.iter().all(|mount| mount.target != *target));
+    let propagation = mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
     Ok(Plan {
         id: place.id().as_str().to_owned(),
         scratch: folder.join("scratch"),
         rootfs,
         root,
-        mounts: decided.mounts,
+        mounts,
         links: decided.links,
         files,
         user: decided.user,

@@ -20,8 +20,10 @@ use crate::container::plan::{PlannedMount, PlannedSource};
 use crate::container::spec::Masks;
 use crate::engine::host::Host;
 use crate::engine::host_image::{self, Account};
+use crate::engine::images;
 use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
 use crate::engine::program::{self, Needs, Question};
+use crate::engine::reach::Mount;
 use crate::error::{Error, ErrorKind};
 use crate::sys::fs;
 
@@ -104,7 +106,7 @@ pub struct FileAccess {
 /// # Errors
 /// What kept the tool from being executed.
 pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Error> {
-    let decision = decide(host, policy)?;
+    let decision = decide(host, policy, warn)?;
     for note in &decision.notes {
         warn(note);
     }
@@ -115,8 +117,8 @@ pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Erro
 ///
 /// # Errors
 /// What would keep the tool from being started.
-pub fn explain(host: &Host, policy: Policy) -> Result<Explanation, Error> {
-    let decision = decide(host, policy)?;
+pub fn explain(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Explanation, Error> {
+    let decision = decide(host, policy, warn)?;
     let decided = &decision.decided;
     let name_of = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
     Ok(Explanation {
@@ -224,29 +226,23 @@ fn absolute(host: &Host, flag: &'static str, path: &Path) -> Result<PathBuf, Err
     Ok(clean)
 }
 
-fn decide(host: &Host, policy: Policy) -> Result<Decision, Error> {
-    if policy.image != HOST_IMAGE {
-        return Err(Error::new(ErrorKind::NotFound, format!("no image `{}` here", policy.image)));
-    }
-    let mut files = named(host, &policy)?;
-    let home = host.home.as_deref().and_then(Path::to_str).unwrap_or("/");
-    let account = Account { name: &host.login, uid: host.uid, gid: host.gid, home };
-    let described = host_image::describe(&account);
-    let mut visible = described.visible();
-    visible.extend(files.iter().map(|f| f.path.clone()));
-    let needs = needs(host, &policy, &visible)?;
-    let why_needed =
-        needs.mounts.iter().map(|m| FileAccess { path: m.path.clone(), writable: false, why: m.why.clone() });
+fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Error> {
+    let named = named(host, &policy)?;
+    let mut ground = if policy.image == HOST_IMAGE {
+        host_ground(host, &policy, &named)?
+    } else {
+        image_ground(host, &policy, &named, warn)?
+    };
     // What was named comes later, so that it stands over what was found.
-    files.splice(0..0, why_needed);
-    let mut notes = needs.notes.clone();
+    let mut files = std::mem::take(&mut ground.needed);
+    files.extend(named);
+    let mut notes = std::mem::take(&mut ground.notes);
     notes
         .extend(policy.workspaces.iter().filter_map(|(path, _)| worktree_note(&host.cwd.join(path), &files)));
-    let mut mounts = described.mounts;
+    let mut mounts = ground.mounts;
     mounts.push(tmpfs("/tmp"));
     mounts.extend(files.iter().map(bind));
-    let mut arguments = policy.command.clone();
-    arguments[0] = needs.program.display().to_string();
+    let program = ground.arguments.first().map(PathBuf::from).unwrap_or_default();
     let mut landlock = vec![PathBuf::from("/tmp"), PathBuf::from("/dev")];
     landlock.extend(files.iter().filter(|f| f.writable).map(|f| f.path.clone()));
     let defaults =
@@ -255,18 +251,18 @@ fn decide(host: &Host, policy: Policy) -> Result<Decision, Error> {
         image: policy.image.clone(),
         name: None,
         cidfile: None,
-        root: RootChoice::Empty(described.root),
+        root: ground.root,
         read_only: true,
         mounts,
-        links: needs.symlinks.clone(),
-        files: described.files,
+        links: ground.links,
+        files: ground.files,
         volumes: Vec::new(),
         user: None,
         groups: Vec::new(),
         map: Some(IdMap::single((host.uid, host.gid), (host.uid, host.gid))),
-        arguments,
-        environment: environment(host, &policy, &needs),
-        workdir: workdir(host),
+        arguments: ground.arguments,
+        environment: environment(host, &policy, ground.environment),
+        workdir: ground.workdir,
         hostname: Some("sandbox".to_owned()),
         hosts: Vec::new(),
         interactive: true,
@@ -287,7 +283,77 @@ fn decide(host: &Host, policy: Policy) -> Result<Decision, Error> {
         umask: host.umask,
         grace: Some(Duration::from_secs(GRACE_S)),
     };
-    Ok(Decision { decided, program: needs.program, files, notes })
+    Ok(Decision { decided, program, files, notes })
+}
+
+/// What the sandbox stands on: the host's system folders, or an image.
+struct Ground {
+    root: RootChoice,
+    mounts: Vec<PlannedMount>,
+    links: Vec<(PathBuf, PathBuf)>,
+    files: Vec<(PathBuf, String)>,
+    needed: Vec<FileAccess>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    workdir: String,
+    notes: Vec<String>,
+}
+
+fn host_ground(host: &Host, policy: &Policy, named: &[FileAccess]) -> Result<Ground, Error> {
+    if policy.command.is_empty() {
+        let error = Error::new(ErrorKind::Usage, "no command was given");
+        return Err(
+            error.hint("write the server's command line behind `--`: `cuddy mcp run -- node server.js`")
+        );
+    }
+    let home = host.home.as_deref().and_then(Path::to_str).unwrap_or("/");
+    let account = Account { name: &host.login, uid: host.uid, gid: host.gid, home };
+    let described = host_image::describe(&account);
+    let mut visible = described.visible();
+    visible.extend(named.iter().map(|f| f.path.clone()));
+    let needs = needs(host, policy, &visible)?;
+    let mut arguments = policy.command.clone();
+    arguments[0] = needs.program.display().to_string();
+    let path: Vec<String> = needs.path.iter().map(|p| p.display().to_string()).collect();
+    let path = if path.is_empty() { PATH_DEFAULT.to_owned() } else { path.join(":") };
+    let needed = |m: &Mount| FileAccess { path: m.path.clone(), writable: false, why: m.why.clone() };
+    Ok(Ground {
+        root: RootChoice::Empty(described.root),
+        mounts: described.mounts,
+        links: needs.symlinks,
+        files: described.files,
+        needed: needs.mounts.iter().map(needed).collect(),
+        arguments,
+        environment: vec![("PATH".to_owned(), path)],
+        workdir: workdir(host).unwrap_or("/").to_owned(),
+        notes: needs.notes,
+    })
+}
+
+/// An image's own user counts for nothing here: the tool is the caller, so that the workspace is its own.
+fn image_ground(host: &Host, policy: &Policy, named: &[FileAccess], warn: Warn<'_>) -> Result<Ground, Error> {
+    let image = images::defaults(host, &policy.image, None, warn)?;
+    let mut arguments = image.entrypoint;
+    arguments.extend_from_slice(if policy.command.is_empty() { &image.command } else { &policy.command });
+    if arguments.is_empty() {
+        return Err(OptionError::NoCommand { image: policy.image.clone() }.into());
+    }
+    let is_shown = |path: &&str| named.iter().any(|f| Path::new(path).starts_with(&f.path));
+    let workdir = workdir(host).filter(is_shown).map(str::to_owned).or(image.workdir);
+    let pair = |text: String| text.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let mut environment = vec![("PATH".to_owned(), PATH_DEFAULT.to_owned())];
+    environment.extend(image.environment.into_iter().filter_map(pair));
+    Ok(Ground {
+        root: image.root.unwrap_or(RootChoice::Layers(Vec::new())),
+        mounts: Vec::new(),
+        links: Vec::new(),
+        files: Vec::new(),
+        needed: Vec::new(),
+        arguments,
+        environment,
+        workdir: workdir.unwrap_or_else(|| "/".to_owned()),
+        notes: Vec::new(),
+    })
 }
 
 /// What the program outside the system folders needs.
@@ -306,10 +372,9 @@ fn needs(host: &Host, policy: &Policy, visible: &[PathBuf]) -> Result<Needs, Err
 }
 
 /// The caller's folder: relative arguments mean the same inside, even where it is otherwise empty.
-fn workdir(host: &Host) -> String {
+fn workdir(host: &Host) -> Option<&str> {
     let kernel = ["/proc", "/sys", "/dev"].iter().any(|p| host.cwd.starts_with(p));
-    let text = host.cwd.to_str().filter(|_| !kernel);
-    text.unwrap_or("/").to_owned()
+    host.cwd.to_str().filter(|_| !kernel)
 }
 
 fn tmpfs(target: &str) -> PlannedMount {
@@ -331,16 +396,14 @@ fn bind(file: &FileAccess) -> PlannedMount {
 }
 
 /// Nothing of ours goes in but what is named; the rest says how to find programs and where to write.
-fn environment(host: &Host, policy: &Policy, needs: &Needs) -> Vec<String> {
-    let path: Vec<String> = needs.path.iter().map(|p| p.display().to_string()).collect();
-    let path = if path.is_empty() { PATH_DEFAULT.to_owned() } else { path.join(":") };
+fn environment(host: &Host, policy: &Policy, ground: Vec<(String, String)>) -> Vec<String> {
     let mut values = BTreeMap::from([
         ("HOME".to_owned(), "/tmp".to_owned()),
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
         ("LOGNAME".to_owned(), host.login.clone()),
-        ("PATH".to_owned(), path),
         ("USER".to_owned(), host.login.clone()),
     ]);
+    values.extend(ground);
     for entry in &policy.environment {
         match entry {
             EnvEntry::Set(name, value) => {

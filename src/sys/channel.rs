@@ -13,6 +13,9 @@ use rustix::net::{
 
 use crate::sys::process::ProcessError;
 
+/// One message: its bytes, and the descriptor it carried.
+pub type Message = (Vec<u8>, Option<OwnedFd>);
+
 /// Two ends of one conversation; every message arrives whole or not at all.
 ///
 /// # Errors
@@ -43,10 +46,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) ->
 ///
 /// # Errors
 /// What the kernel says, or a message that was longer.
-pub fn receive(
-    socket: BorrowedFd<'_>,
-    bytes_max: usize,
-) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>, ProcessError> {
+pub fn receive(socket: BorrowedFd<'_>, bytes_max: usize) -> Result<Option<Message>, ProcessError> {
     let call = |e: rustix::io::Errno| ProcessError::call("receive a message from our other process", e);
     let mut bytes = vec![0_u8; bytes_max];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

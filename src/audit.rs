@@ -1,0 +1,89 @@
+//! The record of what was done: who asked for what, and how it ended. One JSON line each.
+//!
+//! It holds names, never arguments, variables or other secrets. It is for people to read later; nothing
+//! of cuddy reads it back.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{Mode, OFlags};
+use serde::Serialize;
+
+use crate::error::ErrorKind;
+use crate::sys::fs::FsError;
+
+/// The version of the lines' format.
+const VERSION: u32 = 1;
+/// The record moves aside when it has grown to this size, in bytes; one older file is kept.
+const RECORD_BYTES_MAX: u64 = 8 << 20;
+
+/// How a thing that was asked for stands.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It begins.
+    Started,
+    /// It ended with this exit code.
+    Ended(i32),
+    /// It failed, with an error of this kind.
+    Failed(ErrorKind),
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    version: u32,
+    at_ms: u128,
+    uid: u32,
+    pid: u32,
+    verb: &'a str,
+    object: &'a str,
+    id: &'a str,
+    outcome: Outcome,
+}
+
+/// Appends that `verb` was done to `object` (an image, a file), about the container or image `id`.
+///
+/// # Errors
+/// What the kernel says; the caller decides whether that ends what it does.
+pub fn append(data: &Path, verb: &str, object: &str, id: &str, outcome: Outcome) -> Result<(), FsError> {
+    let path = data.join("audit.jsonl");
+    let wrong = |e: std::io::Error| FsError::new("append to", &path, e);
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    let uid = rustix::process::geteuid().as_raw();
+    let line = Line { version: VERSION, at_ms: at, uid, pid: std::process::id(), verb, object, id, outcome };
+    let mut text = serde_json::to_vec(&line).map_err(|e| wrong(e.into()))?;
+    text.push(b'\n');
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).map_err(|e| wrong(e.into()))?;
+    // One write to a file opened for appending: lines of two commands never mix.
+    std::fs::File::from(fd.try_clone().map_err(wrong)?).write_all(&text).map_err(wrong)?;
+    let size = rustix::fs::fstat(&fd).map_err(|e| wrong(e.into()))?.st_size;
+    if u64::try_from(size).is_ok_and(|size| size > RECORD_BYTES_MAX) {
+        rustix::fs::rename(&path, data.join("audit.1.jsonl")).map_err(|e| wrong(e.into()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_is_one_object_and_an_old_record_moves_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        append(dir.path(), "run", "a\nb", "1", Outcome::Started).unwrap();
+        append(dir.path(), "run", "@host", "1", Outcome::Ended(7)).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["object"], "a\nb");
+        assert_eq!(lines[1]["outcome"]["ended"], 7);
+        let large = std::fs::OpenOptions::new().write(true).open(dir.path().join("audit.jsonl")).unwrap();
+        large.set_len(RECORD_BYTES_MAX).unwrap();
+        append(dir.path(), "run", "x", "2", Outcome::Failed(ErrorKind::Denied)).unwrap();
+        assert!(!dir.path().join("audit.jsonl").exists());
+        assert!(dir.path().join("audit.1.jsonl").exists());
+    }
+}
