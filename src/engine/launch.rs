@@ -225,10 +225,13 @@ fn run_in(
     warn: Warn<'_>,
 ) -> Result<Finished, Error> {
     let cgroup = make_cgroup(host, &mut decided, place.id(), warn)?;
-    place.save(|record| {
-        record.cgroup = cgroup.as_ref().map(|c| c.path().to_owned());
-        record.volumes = volumes;
-    })?;
+    // Without any of these a dead command leaves only the folder, which is found without a record.
+    if cgroup.is_some() || !volumes.is_empty() || decided.name.is_some() {
+        place.save(|record| {
+            record.cgroup = cgroup.as_ref().map(|c| c.path().to_owned());
+            record.volumes = volumes;
+        })?;
+    }
     let interactive = decided.interactive;
     let stdio = [stdin_of(&decided)?, None, None];
     let (grace, name) = (decided.grace, decided.arguments.first().cloned().unwrap_or_default());
@@ -294,7 +297,7 @@ fn stdin_of(decided: &Decided) -> Result<Option<OwnedFd>, Error> {
 
 fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<Plan, Error> {
     let folder = place.folder();
-    stage::make_folders(folder)?;
+    stage::make_scratch(folder)?;
     let root = match decided.root {
         RootChoice::Empty(root) => root,
         RootChoice::Layers(lowers) => {
@@ -307,7 +310,7 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
         }
     };
     let hostname = decided.hostname.clone().unwrap_or_else(|| place.id().short().to_owned());
-    let rootfs = folder.join("rootfs");
+    let rootfs = folder.join("scratch/rootfs");
     let mut environment = decided.environment;
     if !environment.iter().any(|e| e.starts_with("HOSTNAME=")) && decided.masks != Masks::Strict {
         environment.push(format!("HOSTNAME={hostname}"));

@@ -140,7 +140,8 @@ fn read_regular(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsEr
     if !meta.is_file() {
         return Err(FsError::new("read", path, io::Error::other("it is not a regular file")));
     }
-    let mut bytes = Vec::new();
+    // One byte more than the file has: the read that fills it also sees the end.
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(bytes_max) + 1).unwrap_or(0));
     let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
     read.map_err(|e| FsError::new("read", path, e))?;
     if bytes.len() as u64 > bytes_max {
