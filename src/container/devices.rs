@@ -4,7 +4,6 @@
 //! calls, that the `/dev` it has just made is genuine; here one descriptor of `/dev` serves for all.
 //! Runs in the container's first process, before it gives anything up. `/dev` itself is libcontainer's.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -77,7 +76,6 @@ fn fresh(mount: &Mount) -> rustix::io::Result<OwnedFd> {
             ("noexec", _) => attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC,
             ("nodev", _) => attributes |= MountAttrFlags::MOUNT_ATTR_NODEV,
             (_, Some((key, value))) => {
-                let value = CString::new(value).map_err(|_| rustix::io::Errno::INVAL)?;
                 rustix::mount::fsconfig_set_string(context.as_fd(), key, value)?;
             }
             (flag, None) => rustix::mount::fsconfig_set_flag(context.as_fd(), flag)?,
