@@ -30,29 +30,39 @@ pub enum Outcome {
     Failed(ErrorKind),
 }
 
-/// One line.
+/// Who asked for what.
 #[derive(Debug, Serialize)]
+pub struct Asked<'a> {
+    /// The caller's user id on the host.
+    pub uid: u32,
+    /// What was to be done: `run`, `load`.
+    pub verb: &'a str,
+    /// To what: the name of an image.
+    pub object: &'a str,
+    /// The container's or the image's id.
+    pub id: &'a str,
+}
+
+/// One line.
+#[derive(Serialize)]
 struct Line<'a> {
     version: u32,
     at_ms: u128,
-    uid: u32,
     pid: u32,
-    verb: &'a str,
-    object: &'a str,
-    id: &'a str,
+    #[serde(flatten)]
+    asked: &'a Asked<'a>,
     outcome: Outcome,
 }
 
-/// Appends that `verb` was done to `object` (an image, a file), about the container or image `id`.
+/// Appends how what was asked for stands.
 ///
 /// # Errors
 /// What the kernel says; the caller decides whether that ends what it does.
-pub fn append(data: &Path, verb: &str, object: &str, id: &str, outcome: Outcome) -> Result<(), FsError> {
+pub fn append(data: &Path, asked: &Asked<'_>, outcome: Outcome) -> Result<(), FsError> {
     let path = data.join("audit.jsonl");
     let wrong = |e: std::io::Error| FsError::new("append to", &path, e);
     let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
-    let uid = rustix::process::geteuid().as_raw();
-    let line = Line { version: VERSION, at_ms: at, uid, pid: std::process::id(), verb, object, id, outcome };
+    let line = Line { version: VERSION, at_ms: at, pid: std::process::id(), asked, outcome };
     let mut text = serde_json::to_vec(&line).map_err(|e| wrong(e.into()))?;
     text.push(b'\n');
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -73,16 +83,18 @@ mod tests {
     #[test]
     fn each_line_is_one_object_and_an_old_record_moves_aside() {
         let dir = tempfile::tempdir().unwrap();
-        append(dir.path(), "run", "a\nb", "1", Outcome::Started).unwrap();
-        append(dir.path(), "run", "@host", "1", Outcome::Ended(7)).unwrap();
+        let asked = |object| Asked { uid: 7, verb: "run", object, id: "1" };
+        append(dir.path(), &asked("a\nb"), Outcome::Started).unwrap();
+        append(dir.path(), &asked("@host"), Outcome::Ended(7)).unwrap();
         let text = std::fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["object"], "a\nb");
+        assert_eq!(lines[0]["uid"], 7);
         assert_eq!(lines[1]["outcome"]["ended"], 7);
         let large = std::fs::OpenOptions::new().write(true).open(dir.path().join("audit.jsonl")).unwrap();
         large.set_len(RECORD_BYTES_MAX).unwrap();
-        append(dir.path(), "run", "x", "2", Outcome::Failed(ErrorKind::Denied)).unwrap();
+        append(dir.path(), &asked("x"), Outcome::Failed(ErrorKind::Denied)).unwrap();
         assert!(!dir.path().join("audit.jsonl").exists());
         assert!(dir.path().join("audit.1.jsonl").exists());
     }

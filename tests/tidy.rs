@@ -573,6 +573,32 @@ fn every_link_of_the_documents_leads_somewhere() {
     );
 }
 
+/// Tests that a Markdown page names and that are not there. Only a name of five words or more can be one: system calls are shorter.
+fn lost_names(file: &str, text: &str, sources: &str) -> Vec<Breach> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let (mut found, mut fenced) = (Vec::new(), false);
+    for (n, line) in text.lines().enumerate() {
+        fenced ^= line.trim_start().starts_with("```");
+        for name in line.split('`').skip(1).step_by(2).filter(|_| !fenced) {
+            let is_name = name.chars().all(is_part) && name.matches('_').count() >= 4;
+            if is_name && !sources.contains(&format!("fn {name}(")) {
+                found.push(breach(file, n + 1, format!("there is no `{name}`")));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_test_that_the_documents_name_is_there() {
+    let read = |folder| texts(folder, &[".rs"]).into_iter().map(|(_, text)| text);
+    let sources: String = read("src").chain(read("tests")).collect();
+    hold(
+        "who doubts a sentence of the documents must find the test that shows it",
+        texts(".", &[".md"]).iter().flat_map(|(f, t)| lost_names(f, t, &sources)).collect(),
+    );
+}
+
 #[test]
 fn no_file_is_too_heavy_for_git() {
     let heavy = files(".").into_iter().filter(|path| fs::metadata(path).unwrap().len() > FILE_BYTES_MAX);

@@ -48,7 +48,7 @@ pub struct Run {
     #[arg(short, long)]
     pub tty: bool,
     /// Leave nothing of the container behind (always so for a container in the foreground)
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
     pub rm: bool,
     /// Name of the container
     #[arg(long)]
@@ -169,9 +169,6 @@ pub struct Load {
     /// Print nothing but the names
     #[arg(short, long)]
     pub quiet: bool,
-    /// Platform to take of an image that has several
-    #[arg(long, value_name = "PLATFORM")]
-    pub platform: Option<String>,
 }
 
 /// `import`

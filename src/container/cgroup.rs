@@ -119,16 +119,25 @@ pub struct Cgroup {
     stepped_aside: bool,
 }
 
-/// Makes the cgroup of container `id` with `limits`.
+/// Where the cgroup of a container is going to be: record [`Site::path`] before [`Site::make`], so
+/// that a command which dies in between leaves nothing that nobody knows of.
+#[derive(Debug)]
+pub struct Site {
+    mount: PathBuf,
+    path: PathBuf,
+    must_step_aside: bool,
+    is_scope: bool,
+}
+
+/// Finds the place for the cgroup of container `id` with `limits`.
 ///
-/// This may move the calling process: into `cuddy-self` beside the new cgroup, and before that, on
-/// a systemd host where our own cgroup cannot be used, into a scope of its own, which ends with the
-/// last process in it. Without limits only a plain cgroup below our own is made, never a scope.
+/// On a systemd host where our own cgroup cannot be used this moves the calling process into a scope
+/// of its own, which ends with the last process in it. Without limits only a place below our own
+/// cgroup is found, never a scope.
 ///
 /// # Errors
-/// `Unsupported` with the reason and the fix where this host cannot do it, or what went wrong;
-/// nothing is left then but the scope that we are in.
-pub fn create(support: &Support, id: &ContainerId, limits: &Limits) -> Result<Cgroup, CgroupError> {
+/// `Unsupported` with the reason and the fix where this host cannot do it, or what systemd says.
+pub fn find_site(support: &Support, id: &ContainerId, limits: &Limits) -> Result<Site, CgroupError> {
     let resources = limits.resources();
     let unsupported = |lack| CgroupError::Unsupported { what: nouns(&resources), lack };
     let way = support.way(&resources).map_err(unsupported)?;
@@ -138,21 +147,42 @@ pub fn create(support: &Support, id: &ContainerId, limits: &Limits) -> Result<Cg
         Way::Own(own) => (own.base.clone(), own.must_step_aside, false),
         Way::Scope(manager) => (scope::enter(mount, manager, &format!("{PREFIX}{id}.scope"))?, true, true),
     };
-    let lock = lock(&base)?;
-    let has_stepped_aside = enable(&base, &resources, must_step_aside)?;
     let dir = base.join(format!("{PREFIX}{id}"));
-    std::fs::create_dir(&dir).map_err(|e| FsError::new("make the cgroup", &dir, e))?;
-    drop(lock);
     let path = Path::new("/").join(dir.strip_prefix(mount).unwrap_or(&dir));
-    let opened = open_dir(&dir).map_err(CgroupError::from).and_then(|fd| {
-        let cgroup =
-            Cgroup { mount: mount.to_owned(), path, dir: fd, stepped_aside: has_stepped_aside && !is_scope };
-        cgroup.limit(limits).map(|()| cgroup)
-    });
-    opened.inspect_err(|_| {
-        // What failed is what is told; the empty folder would only stay until the next start.
-        let _gone = std::fs::remove_dir(&dir);
-    })
+    Ok(Site { mount: mount.to_owned(), path, must_step_aside, is_scope })
+}
+
+impl Site {
+    /// Its path below the mount of cgroup2, with a slash in front: what is recorded on disk.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the cgroup with `limits`, those that the place was found for. This may move the calling
+    /// process into `cuddy-self` beside it.
+    ///
+    /// # Errors
+    /// What the kernel says; nothing is left then but the scope that we are in.
+    pub fn make(self, limits: &Limits) -> Result<Cgroup, CgroupError> {
+        let dir = below(&self.mount, &self.path);
+        let base = dir.parent().unwrap_or(&self.mount);
+        let lock = lock(base)?;
+        let has_stepped_aside = enable(base, &limits.resources(), self.must_step_aside)?;
+        let made = std::fs::create_dir(&dir).map_err(|e| FsError::new("make the cgroup", &dir, e).into());
+        drop(lock);
+        let stepped_aside = has_stepped_aside && !self.is_scope;
+        let opened = made.and_then(|()| {
+            let fd = open_dir(&dir)?;
+            let cgroup = Cgroup { mount: self.mount.clone(), path: self.path, dir: fd, stepped_aside };
+            cgroup.limit(limits).map(|()| cgroup)
+        });
+        opened.inspect_err(|_| {
+            // What failed is what is told; the empty folders would only stay until the next start.
+            let _gone = std::fs::remove_dir(&dir);
+            let _back = if stepped_aside { step_back(base) } else { Ok(()) };
+        })
+    }
 }
 
 /// Kills and removes the cgroup that a dead command recorded as `path`; `false` when it is gone
@@ -161,7 +191,13 @@ pub fn create(support: &Support, id: &ContainerId, limits: &Limits) -> Result<Cg
 /// # Errors
 /// `NotOurs` for a path that no command of ours can have recorded, or what the kernel says.
 pub fn sweep(mount: &Path, path: &Path) -> Result<bool, CgroupError> {
-    let Some(mut cgroup) = Cgroup::open(mount, path)? else { return Ok(false) };
+    let Some(mut cgroup) = Cgroup::open(mount, path)? else {
+        // Its command may have died between stepping aside and making it.
+        if let Some(base) = below(mount, path).parent().filter(|base| base.join(SELF_DIR).is_dir()) {
+            step_back(base)?;
+        }
+        return Ok(false);
+    };
     cgroup.kill()?;
     cgroup.stepped_aside = cgroup.base().join(SELF_DIR).is_dir();
     cgroup.remove()?;
@@ -275,7 +311,7 @@ impl Cgroup {
     }
 
     /// Removes it and everything below it, waiting for killed processes to go, and moves us back to
-    /// where we were before [`create`].
+    /// where we were before [`Site::make`].
     ///
     /// # Errors
     /// `Busy` when processes stay, or what the kernel says.
@@ -337,7 +373,7 @@ impl Cgroup {
     }
 
     fn folder(&self) -> PathBuf {
-        self.mount.join(self.path.strip_prefix("/").unwrap_or(&self.path))
+        below(&self.mount, &self.path)
     }
 
     fn base(&self) -> PathBuf {
@@ -362,6 +398,11 @@ impl Cgroup {
             Err(e) => Err(e.into()),
         }
     }
+}
+
+/// The folder of a recorded path.
+fn below(mount: &Path, path: &Path) -> PathBuf {
+    mount.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn write_at(dir: BorrowedFd<'_>, name: &str, value: &str) -> io::Result<()> {
@@ -534,7 +575,8 @@ mod tests {
     fn plain(n: u8) -> Option<Cgroup> {
         let uid = rustix::process::geteuid().as_raw();
         let support = probe(&Environment { uid, runtime_dir: None });
-        match create(&support, &id(n), &Limits::default()) {
+        let limits = Limits::default();
+        match find_site(&support, &id(n), &limits).and_then(|site| site.make(&limits)) {
             Err(CgroupError::Unsupported { lack, .. }) => {
                 skipped(&lack.reason);
                 None

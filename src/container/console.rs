@@ -5,12 +5,18 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, Termios, Winsize};
 
 use crate::sys::process::ProcessError;
 
 /// Bytes moved at a time.
 const CHUNK_BYTES: usize = 16 << 10;
+
+/// The size of our own terminal, where we have one.
+pub fn own_size() -> Option<Winsize> {
+    let ends = [rustix::stdio::stdout(), rustix::stdio::stdin()];
+    ends.into_iter().find_map(|fd| rustix::termios::tcgetwinsize(fd).ok())
+}
 
 /// Our own terminal in raw mode; it is put back when this value goes away, on every way out.
 #[derive(Debug)]
@@ -67,8 +73,7 @@ impl Relay {
 
     /// Gives the container's terminal the size of ours; without one it keeps its own.
     pub fn resize(&self) {
-        let sizes = [rustix::stdio::stdout(), rustix::stdio::stdin()];
-        if let Some(size) = sizes.into_iter().find_map(|fd| rustix::termios::tcgetwinsize(fd).ok()) {
+        if let Some(size) = own_size() {
             // A terminal that is closing has no size to set.
             let _set = rustix::termios::tcsetwinsize(&self.inside, size);
         }

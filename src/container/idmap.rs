@@ -112,6 +112,19 @@ impl IdMap {
         one(&self.uids) && one(&self.gids)
     }
 
+    /// Checks that a group can be added to the container's user: where only one id is mapped the kernel
+    /// has setgroups denied for good (user_namespaces(7)).
+    ///
+    /// # Errors
+    /// [`IdMapError::Missing`] names the id and the line that fixes it.
+    pub fn require_added_group(&self, gid: u32, login: &str) -> Result<(), IdMapError> {
+        if self.is_single() {
+            let mapped = "the caller's own group".to_owned();
+            return Err(IdMapError::Missing { what: "group", id: gid, mapped, login: login.to_owned() });
+        }
+        self.require(self.uids[0].inside, gid, login)
+    }
+
     /// Checks that the container's user is one of the mapped ones.
     ///
     /// # Errors

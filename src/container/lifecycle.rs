@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use oci_spec::runtime::{BoxBuilder, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::UnshareFlags;
 
-use crate::container::console::Relay;
+use crate::container::console::{self, Relay};
 use crate::container::idmap::map_text;
 use crate::container::idspace;
 use crate::container::plan::{End, MESSAGE_BYTES_MAX, Plan, Report};
@@ -23,6 +24,8 @@ use crate::sys::process::{self, Child, ProcessError, StageStart};
 /// How long a container may take until its first process exists, in seconds. A host that is busy
 /// needs tens of milliseconds; libcontainer can hang for ever (design note 0002).
 const START_DEADLINE_S: u64 = 60;
+/// How long processes of a start that failed may take to die, once killed.
+const ORPHANS_PATIENCE: Duration = Duration::from_secs(5);
 /// So many interrupts of a person end a container whose command ignores them, as Docker has it.
 const INTERRUPTS_MAX: u32 = 3;
 
@@ -114,7 +117,8 @@ pub struct Running {
 ///
 /// # Errors
 /// What the kernel or `newuidmap` refuse; what fails later is [`Running::supervise`]'s.
-pub fn start(launch: Launch<'_>) -> Result<Running, Error> {
+pub fn start(mut launch: Launch<'_>) -> Result<Running, Error> {
+    give_size(&mut launch.plan.spec);
     let signals = take_signals()?;
     let (ours, theirs) = channel::pair()?;
     let plan = serde_json::to_vec(&launch.plan).map_err(|e| Error::new(ErrorKind::Bug, e.to_string()))?;
@@ -126,6 +130,9 @@ pub fn start(launch: Launch<'_>) -> Result<Running, Error> {
     let mut unshare = UnshareFlags::NEWNS;
     unshare.set(UnshareFlags::NEWUSER, launch.plan.map.is_some());
     let needs_us = launch.plan.map.is_some() && own_maps.is_none();
+    // Until its last steps nothing ties the container's first process to the stage: if the stage is
+    // killed then, that process comes to us.
+    process::adopt_orphans()?;
     let stage = process::start_stage(
         process::one_thread()?,
         StageStart {
@@ -155,6 +162,15 @@ pub fn start(launch: Launch<'_>) -> Result<Running, Error> {
     // A stage that failed already has said why: that is read by `supervise`.
     let _sent = channel::send(running.socket.as_fd(), &plan, None);
     Ok(running)
+}
+
+/// The terminal inside has our size before its command can ask for it.
+fn give_size(spec: &mut Spec) {
+    let Some(process) = spec.process_mut().as_mut().filter(|p| p.terminal() == Some(true)) else { return };
+    if let Some(size) = console::own_size() {
+        let size = BoxBuilder::default().height(size.ws_row).width(size.ws_col).build();
+        process.set_console_size(size.ok());
+    }
 }
 
 /// From here on the signals that a person or a parent sends are read, not suffered.
@@ -225,6 +241,9 @@ impl Running {
                     Ok(Some(end)) => break Ok(end),
                     Err(error) => break Err(error),
                 }
+            } else if ready.stage {
+                // What the stage left may hold its socket open, so the stream has no end.
+                break Err(LifecycleError::StageDied.into());
             } else if ready.signals {
                 self.hand_signals_on();
             }
@@ -244,6 +263,9 @@ impl Running {
             let _ended = self.stage.kill();
         }
         self.stage.reap();
+        if outcome.is_err() {
+            process::end_children(ORPHANS_PATIENCE);
+        }
         let not_executed = self.not_executed.take();
         outcome.map(|end| Outcome { end, not_executed })
     }
@@ -277,9 +299,11 @@ impl Running {
                 tv_nsec: left.subsec_nanos().into(),
             }
         });
-        // In this order: a signal that is seen was sent after everything that the socket then does not have.
+        // In this order: a signal or a dead stage that is seen came after everything that the socket then
+        // does not have.
         let mut watched = vec![
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::new(&self.stage.pidfd, PollFlags::IN),
             PollFd::new(&self.socket, PollFlags::IN),
         ];
         watched.extend(self.relay.iter().flat_map(Relay::watched));
@@ -288,7 +312,7 @@ impl Running {
             Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
         }
         let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
-        Ok(Ready { signals: ready[0], socket: ready[1], relay: ready[2..].to_vec() })
+        Ok(Ready { signals: ready[0], stage: ready[1], socket: ready[2], relay: ready[3..].to_vec() })
     }
 
     fn hand_signals_on(&mut self) {
@@ -331,6 +355,7 @@ impl Running {
 struct Ready {
     socket: bool,
     signals: bool,
+    stage: bool,
     relay: Vec<bool>,
 }
 

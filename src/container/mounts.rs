@@ -16,8 +16,6 @@ pub enum Source {
         path: PathBuf,
         /// A missing folder is made, as Docker's `-v` does.
         create: bool,
-        /// Mounts below it come along.
-        recursive: bool,
     },
     /// A named volume, or one made for this container alone.
     Volume(Option<Name>),
@@ -98,6 +96,9 @@ fn target(text: &str, path: &str) -> Result<PathBuf, MountError> {
     if clean.starts_with("/proc") {
         return Err(wrong(text, "`/proc` is the kernel's: nothing is mounted on it"));
     }
+    if clean == Path::new("/dev") {
+        return Err(wrong(text, "`/dev` is made anew in each container: mount something below it"));
+    }
     if clean.components().any(|c| c == Component::ParentDir) || clean == Path::new("/") {
         return Err(wrong(text, "the path inside must not be `/` and must not hold `..`"));
     }
@@ -131,9 +132,7 @@ pub fn parse_volume(text: &str, cwd: &Path) -> Result<MountRequest, MountError> 
     let source = match source {
         None => Source::Volume(None),
         Some("") => return Err(wrong(text, "the source is empty")),
-        Some(s) if s.starts_with(['/', '.', '~']) => {
-            Source::Bind { path: cwd.join(s), create: true, recursive: true }
-        }
+        Some(s) if s.starts_with(['/', '.', '~']) => Source::Bind { path: cwd.join(s), create: true },
         Some(s) => Source::Volume(Some(s.parse::<Name>().map_err(|e| wrong(text, e.to_string()))?)),
     };
     let mut mount =
@@ -209,7 +208,6 @@ struct MountFields<'a> {
     target: Option<&'a str>,
     read_only: bool,
     propagation: Option<Propagation>,
-    shallow: bool,
     tmpfs: Vec<String>,
 }
 
@@ -227,8 +225,13 @@ impl<'a> MountFields<'a> {
             "target" | "destination" | "dst" => self.target = Some(needed()?),
             "readonly" | "ro" => self.read_only = yes()?,
             "rw" => self.read_only = !yes()?,
-            "bind-nonrecursive" => self.shallow = yes()?,
-            "bind-recursive" => self.shallow = needed()? == "disabled",
+            // What a mount hides from us in a user namespace the kernel keeps hidden: a bind without the
+            // mounts below it is refused (user_namespaces(7)), and said so here instead.
+            "bind-nonrecursive" if !yes()? => {}
+            "bind-recursive" if needed()? != "disabled" => {}
+            "bind-nonrecursive" | "bind-recursive" => {
+                return Err(wrong(text, "the mounts below a folder always come along in a user namespace"));
+            }
             "volume-nocopy" | "consistency" => {}
             "tmpfs-size" => self.tmpfs.push(tmpfs_option(text, &format!("size={}", needed()?))?),
             "tmpfs-mode" => self.tmpfs.push(tmpfs_option(text, &format!("mode={}", needed()?))?),
@@ -247,7 +250,7 @@ impl<'a> MountFields<'a> {
         let inside = self.target.ok_or_else(|| wrong(text, "`target` is missing"))?;
         let source = match (self.kind.unwrap_or("volume"), self.source) {
             ("bind", Some(path)) if path.starts_with('/') => {
-                Source::Bind { path: path.into(), create: false, recursive: !self.shallow }
+                Source::Bind { path: path.into(), create: false }
             }
             ("bind", _) => return Err(wrong(text, "`source` must be an absolute path of the host")),
             ("volume", None) => Source::Volume(None),
@@ -271,7 +274,7 @@ mod tests {
     fn a_volume_flag_is_a_bind_a_volume_or_an_anonymous_one() {
         let cwd = Path::new("/here");
         let bind = parse_volume("./a:/b:ro,Z,rslave", cwd).unwrap();
-        assert_eq!(bind.source, Source::Bind { path: "/here/./a".into(), create: true, recursive: true });
+        assert_eq!(bind.source, Source::Bind { path: "/here/./a".into(), create: true });
         assert!(bind.read_only);
         assert_eq!(bind.propagation, Some(Propagation::Rslave));
         assert_eq!(
@@ -287,7 +290,7 @@ mod tests {
     #[test]
     fn a_mount_flag_names_its_keys() {
         let bind = parse_mount("type=bind,src=/a,dst=/b,readonly").unwrap();
-        assert_eq!(bind.source, Source::Bind { path: "/a".into(), create: false, recursive: true });
+        assert_eq!(bind.source, Source::Bind { path: "/a".into(), create: false });
         assert!(bind.read_only);
         let tmpfs = parse_mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap();
         assert_eq!(tmpfs.source, Source::Tmpfs { options: "size=1m,mode=1770".to_owned(), exec: false });

@@ -67,7 +67,7 @@ pub enum Root {
 }
 
 /// One mount to make below the root.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlannedMount {
     /// What.
     pub what: PlannedSource,
@@ -80,7 +80,7 @@ pub struct PlannedMount {
 }
 
 /// What is mounted.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum PlannedSource {
     /// A file or folder of the host with all that is mounted below it.
     Bind {

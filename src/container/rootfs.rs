@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Mount;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
 
@@ -111,16 +112,53 @@ pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
     for path in ["/proc", "/dev", "/sys"] {
         require_folder(root.as_fd(), path)?;
     }
-    for mount in &plan.mounts {
+    for mount in plan.mounts.iter().filter(|mount| !is_late(mount)) {
         add_mount(root.as_fd(), mount)?;
     }
     for (link, target) in &plan.links {
         add_link(root.as_fd(), link, target)?;
     }
+    let read_only = plan.spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false);
     for (target, text) in &plan.files {
-        add_file(root.as_fd(), &plan.scratch, target, text)?;
+        let tree = write_file(&plan.scratch, target, text)?;
+        if read_only {
+            process::set_mount_attributes(tree.as_fd(), process::MOUNT_ATTR_RDONLY, 0, None, false)
+                .map_err(|source| RootfsError::Attributes { target: target.clone(), source })?;
+        }
+        add_file(root.as_fd(), tree.as_fd(), target)?;
     }
     Ok(root)
+}
+
+/// Whether a mount belongs on a file system of the kernel that does not stand yet.
+fn is_late(mount: &PlannedMount) -> bool {
+    mount.target.starts_with("/dev") || mount.target.starts_with("/sys")
+}
+
+/// Mounts below `/dev` and `/sys`, made ready in `plan.scratch` as every other mount is made, for the
+/// spec to bind where they belong.
+///
+/// # Errors
+/// [`RootfsError`] names the mount.
+pub fn prepare_late_mounts(plan: &Plan) -> Result<Vec<Mount>, RootfsError> {
+    let scratch = fs::open_dir(&plan.scratch)?;
+    let mut prepared = Vec::new();
+    for (i, mount) in plan.mounts.iter().filter(|mount| is_late(mount)).enumerate() {
+        let name = format!("late-{i}");
+        let here = PlannedMount { target: Path::new("/").join(&name), ..mount.clone() };
+        add_mount(scratch.as_fd(), &here)?;
+        // libcontainer sets the flags of the topmost mount anew; those below it keep theirs.
+        let mut options = vec!["rbind", "nosuid", "nodev"];
+        options.extend(mount.read_only.then_some("ro"));
+        options.extend(matches!(mount.what, PlannedSource::Tmpfs { exec: false, .. }).then_some("noexec"));
+        let mut late = Mount::default();
+        late.set_destination(mount.target.clone());
+        late.set_typ(Some("bind".to_owned()));
+        late.set_source(Some(plan.scratch.join(name)));
+        late.set_options(Some(options.into_iter().map(str::to_owned).collect()));
+        prepared.push(late);
+    }
+    Ok(prepared)
 }
 
 /// Makes the working folder when the image has none, as Docker does.
@@ -128,7 +166,7 @@ pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
 /// # Errors
 /// [`RootfsError::Workdir`] below `/proc`, or what stands in the way (CVE-2024-21626).
 pub fn make_workdir(root: BorrowedFd<'_>, path: &Path) -> Result<(), RootfsError> {
-    if path.starts_with("/proc") || path.starts_with("/sys") {
+    if ["/proc", "/sys", "/dev/fd"].iter().any(|kernels| path.starts_with(kernels)) {
         return Err(RootfsError::Workdir { path: path.to_owned() });
     }
     if path.starts_with("/dev") {
@@ -320,16 +358,20 @@ fn mount_point(root: BorrowedFd<'_>, path: &Path, folder: bool) -> Result<OwnedF
     fs::open_in_root(root, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
 }
 
-/// Puts a file of ours over `target`: the image's own is neither followed nor changed (CVE-2025-24965).
-fn add_file(root: BorrowedFd<'_>, scratch: &Path, target: &Path, text: &str) -> Result<(), RootfsError> {
+/// Writes a file of ours where only we are, and gives it as a mount attached nowhere.
+fn write_file(scratch: &Path, target: &Path, text: &str) -> Result<OwnedFd, RootfsError> {
     let name: String = target.to_string_lossy().replace('/', "_");
     let own = scratch.join(name);
     std::fs::write(&own, text).map_err(|e| FsError::new("write", &own, e))?;
     rustix::fs::chmod(&own, Mode::from_raw_mode(0o644))
         .map_err(|e| FsError::new("set the mode of", &own, e))?;
-    let tree = clone_tree(&own)?;
+    clone_tree(&own)
+}
+
+/// Puts a file of ours over `target`: the image's own is neither followed nor changed (CVE-2025-24965).
+fn add_file(root: BorrowedFd<'_>, tree: BorrowedFd<'_>, target: &Path) -> Result<(), RootfsError> {
     let place = mount_point(root, target, false)?;
-    attach(tree.as_fd(), place.as_fd()).map_err(|e| RootfsError::Mount {
+    attach(tree, place.as_fd()).map_err(|e| RootfsError::Mount {
         what: "a file of ours".to_owned(),
         target: target.to_owned(),
         source: e.into(),

@@ -159,6 +159,9 @@ impl LastSteps {
 impl Executor for LastSteps {
     fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
         match walls::raise(&self.spec, &self.walls) {
+            // The tie to the stage holds from now on. A stage that died before is known to the command;
+            // when that is gone too, nobody would ever let this process go.
+            Ok(_) if channel::is_deserted(self.reports.as_fd()).unwrap_or(true) => process::exit_at_once(125),
             Ok(None) => Ok(()),
             Ok(Some(terminal)) => {
                 self.report(&Report::Terminal(()), Some(&terminal));

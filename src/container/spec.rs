@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use crate::container::idmap::{IdMap, Range};
 use crate::container::options::{DeviceRequest, Network, OptionError, Ulimit};
-use crate::container::plan::{PlannedMount, PlannedSource};
 use crate::error::{ErrorKind, Fault};
 
 /// The capabilities a container has unless something else is said, as Docker has them.
@@ -48,10 +47,27 @@ const MASKED: [&str; 11] = [
 ];
 /// More of `/sys` that Docker masks since 28.
 const MASKED_SYS: [&str; 1] = ["/sys/devices/virtual/powercap"];
+/// Where every program looks for its limits.
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// What is mounted in the host's own `/sys`, which stands in for a fresh one on the host's network:
+/// Docker's is empty there.
+const MASKED_SYS_OF_HOST: [&str; 9] = [
+    "/sys/fs/bpf",
+    CGROUPS,
+    "/sys/fs/fuse/connections",
+    "/sys/fs/pstore",
+    "/sys/fs/selinux",
+    "/sys/kernel/config",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+];
 /// What a tool of an agent has no use for either.
-const MASKED_STRICT: [&str; 14] = [
+const MASKED_STRICT: [&str; 17] = [
     "/proc/config.gz",
     "/proc/dynamic_debug",
+    "/proc/iomem",
+    "/proc/ioports",
     "/proc/kallsyms",
     "/proc/key-users",
     "/proc/kmsg",
@@ -62,6 +78,7 @@ const MASKED_STRICT: [&str; 14] = [
     "/proc/mtrr",
     "/proc/pagetypeinfo",
     "/proc/slabinfo",
+    "/proc/softirqs",
     "/proc/sysvipc",
     "/proc/vmallocinfo",
 ];
@@ -117,8 +134,6 @@ pub struct SpecRequest<'a> {
     pub network: Network,
     /// Size of `/dev/shm`, in bytes.
     pub shm_bytes: u64,
-    /// Binds below `/dev` and `/sys`, which must come after the kernel's own mounts there.
-    pub late_mounts: &'a [PlannedMount],
     /// More devices.
     pub devices: &'a [DeviceRequest],
     /// What is hidden.
@@ -129,6 +144,8 @@ pub struct SpecRequest<'a> {
     pub labels: &'a [(String, String)],
     /// The cgroup, below the cgroup2 mount.
     pub cgroup: &'a str,
+    /// A cgroup was made for it: it may be seen.
+    pub has_own_cgroup: bool,
 }
 
 /// Writes the spec. The user stays `0:0` until the stage has read the image's `passwd`.
@@ -177,18 +194,33 @@ pub fn build(request: &SpecRequest<'_>) -> Result<Spec, SpecError> {
             "uidMappings": request.map.map(|m| ranges(&m.uids)).unwrap_or_default(),
             "gidMappings": request.map.map(|m| ranges(&m.gids)).unwrap_or_default(),
             "cgroupsPath": request.cgroup,
-            "maskedPaths": masked_paths(request.masks),
-            "readonlyPaths": if request.masks == Masks::None { &[][..] } else { &READ_ONLY[..] },
+            "maskedPaths": masked_paths(request),
+            "readonlyPaths": read_only_paths(request.masks, request.network),
         },
     });
     Ok(serde_json::from_value(spec)?)
 }
 
-fn masked_paths(masks: Masks) -> Vec<&'static str> {
-    match masks {
-        Masks::None => Vec::new(),
-        Masks::Docker => [&MASKED[..], &MASKED_SYS[..]].concat(),
-        Masks::Strict => [&MASKED[..], &MASKED_STRICT[..]].concat(),
+fn masked_paths(request: &SpecRequest<'_>) -> Vec<&'static str> {
+    let mut masked = match (request.masks, request.network) {
+        (Masks::None, _) => Vec::new(),
+        (Masks::Docker, Network::None) => [&MASKED[..], &MASKED_SYS[..]].concat(),
+        (Masks::Docker, Network::Host) => [&MASKED[..], &MASKED_SYS[..], &MASKED_SYS_OF_HOST[..]].concat(),
+        (Masks::Strict, _) => [&MASKED[..], &MASKED_STRICT[..]].concat(),
+    };
+    // There its own stands over the host's.
+    masked.retain(|path| !request.has_own_cgroup || *path != CGROUPS);
+    masked
+}
+
+/// A bind is read-only at its top alone: the trees mounted in the host's `/sys`, cgroups among them, are
+/// closed one by one (CVE-2022-0492). Without any mask the kernel's rules for the caller are what is left.
+fn read_only_paths(masks: Masks, network: Network) -> Vec<&'static str> {
+    match (masks, network) {
+        (Masks::None, Network::None) => Vec::new(),
+        (Masks::None, Network::Host) => vec!["/sys"],
+        (Masks::Docker, Network::Host) => [&READ_ONLY[..], &["/sys"]].concat(),
+        (Masks::Docker, Network::None) | (Masks::Strict, _) => READ_ONLY.to_vec(),
     }
 }
 
@@ -214,7 +246,6 @@ fn mounts(request: &SpecRequest<'_>) -> Vec<Value> {
             "destination": device.target, "type": "bind", "source": device.source, "options": ["bind", "nosuid", "noexec"],
         }));
     }
-    let late = request.late_mounts.iter().map(late_mount);
     match (request.masks, request.network) {
         (Masks::Strict, _) => {}
         // A fresh sysfs shows the network namespace it is mounted in, which must be our own.
@@ -224,22 +255,12 @@ fn mounts(request: &SpecRequest<'_>) -> Vec<Value> {
             json!({ "destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", "ro", "nosuid", "noexec", "nodev"] }),
         ),
     }
-    mounts.extend(late);
-    mounts
-}
-
-fn late_mount(mount: &PlannedMount) -> Value {
-    let access = if mount.read_only { "ro" } else { "rw" };
-    match &mount.what {
-        PlannedSource::Bind { path, .. } => json!({
-            "destination": mount.target, "type": "bind", "source": path, "options": ["rbind", "nosuid", "nodev", access],
-        }),
-        PlannedSource::Tmpfs { options, exec } => {
-            let mut words = vec!["nosuid", "nodev", access, if *exec { "exec" } else { "noexec" }];
-            words.extend(options.split(',').filter(|o| !o.is_empty()));
-            json!({ "destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": words })
-        }
+    // What it may use, with its own cgroup as the root of all. Without one of its own it would see the
+    // caller's, so there is none.
+    if request.has_own_cgroup && request.masks != Masks::Strict {
+        mounts.push(mount("cgroup", CGROUPS, &["nosuid", "noexec", "nodev", "ro"]));
     }
+    mounts
 }
 
 /// Docker's default capabilities with `--cap-add` and `--cap-drop`, as full names, sorted.
@@ -310,12 +331,12 @@ mod tests {
             ulimits: &[Ulimit { name: "nofile".to_owned(), soft: 1, hard: u64::MAX }],
             network: Network::None,
             shm_bytes: 1,
-            late_mounts: &[],
             devices: &[],
             masks: Masks::Strict,
             map: Some(&map),
             labels: &[],
             cgroup: "/x",
+            has_own_cgroup: false,
         };
         let spec = serde_json::to_value(build(&request).unwrap()).unwrap();
         assert_eq!(spec["process"]["rlimits"][0]["type"], "RLIMIT_NOFILE");
@@ -325,5 +346,22 @@ mod tests {
         assert_eq!(targets, ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"]);
         assert!(!spec["mounts"].to_string().contains("gid=5"), "a group that is not mapped would be refused");
         assert!(spec["linux"]["maskedPaths"].to_string().contains("kallsyms"));
+        let shared = SpecRequest { network: Network::Host, masks: Masks::Docker, ..request };
+        let spec = serde_json::to_value(build(&shared).unwrap()).unwrap();
+        assert!(
+            spec["linux"]["readonlyPaths"].to_string().contains("\"/sys\""),
+            "the host's /sys is its own"
+        );
+        assert!(spec["linux"]["maskedPaths"].to_string().contains("\"/sys/fs/cgroup\""));
+        assert!(!spec["mounts"].to_string().contains("\"cgroup\""), "that would be the caller's");
+        let limited = SpecRequest { has_own_cgroup: true, ..shared };
+        let spec = serde_json::to_value(build(&limited).unwrap()).unwrap();
+        assert!(!spec["linux"]["maskedPaths"].to_string().contains("\"/sys/fs/cgroup\""));
+        let mounts = spec["mounts"].as_array().unwrap();
+        let [.., host, own] = &mounts[..] else { panic!("{mounts:?}") };
+        assert_eq!((&host["destination"], &own["destination"]), (&"/sys".into(), &"/sys/fs/cgroup".into()));
+        let strict = SpecRequest { masks: Masks::Strict, ..limited };
+        let spec = serde_json::to_value(build(&strict).unwrap()).unwrap();
+        assert!(!spec["mounts"].to_string().contains("/sys"));
     }
 }

@@ -89,6 +89,8 @@ fn make(proof: OneThread, mut plan: Plan, socket: &Rc<OwnedFd>) -> Result<Pid, E
     let _own_session = rustix::process::setsid();
     prepare_mounts(&plan)?;
     let root = rootfs::assemble(&plan)?;
+    let mut late = rootfs::prepare_late_mounts(&plan)?;
+    plan.spec.mounts_mut().get_or_insert_default().append(&mut late);
     settle_user(&mut plan, root.as_fd())?;
     let cwd = plan.spec.process().as_ref().map(|p| p.cwd().clone()).unwrap_or_default();
     rootfs::make_workdir(root.as_fd(), &cwd)?;
@@ -150,9 +152,16 @@ fn settle_user(plan: &mut Plan, root: std::os::fd::BorrowedFd<'_>) -> Result<(),
             other => other,
         }
     };
-    let found = user::resolve(request, &read("etc/passwd")?, &read("etc/group")?, &plan.groups)?;
+    let group = read("etc/group")?;
+    let found = user::resolve(request, &read("etc/passwd")?, &group, &plan.groups)?;
     if let Some(map) = &plan.map {
         map.require(found.uid, found.gid, &plan.login)?;
+    }
+    for name in &plan.groups {
+        let gid = user::group_id(name, &group)?;
+        if let Some(map) = &plan.map {
+            map.require_added_group(gid, &plan.login)?;
+        }
     }
     let mapped = |gid: &u32| plan.map.as_ref().is_none_or(|m| m.require(m.uids[0].inside, *gid, "").is_ok());
     let groups: Vec<u32> = found.groups.into_iter().filter(mapped).collect();

@@ -3,6 +3,7 @@
 //! The truth is the lock: whoever runs a container holds it, and the kernel gives it back however the
 //! holder ends. A record whose lock is free belongs to nobody, and the next command clears it away.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -213,14 +214,11 @@ impl Leftover {
     /// What the kernel says.
     pub fn remove(self) -> Result<(), FsError> {
         remove_tree(&self.folder)?;
-        if let Some(record) = &self.record {
-            for volume in &record.volumes {
-                remove_tree(volume)?;
-            }
-            if let Some(name) = &record.name {
-                remove_file(&self.names.join(name.as_str()));
-            }
+        for volume in self.record.iter().flat_map(|record| &record.volumes) {
+            remove_tree(volume)?;
         }
+        // A command that died between its name and its record left no other trace of the name.
+        free_names_of(&self.names, self.live.file_name().unwrap_or_default());
         remove_file(&self.live);
         Ok(())
     }
@@ -292,6 +290,15 @@ fn claim(names: &Path, name: &Name, id: &ContainerId) -> Result<(), StateError> 
     }
 }
 
+/// Removes every name that says this id.
+fn free_names_of(names: &Path, id: &OsStr) {
+    for entry in std::fs::read_dir(names).into_iter().flatten().flatten() {
+        if std::fs::read_link(entry.path()).is_ok_and(|says| says.as_os_str() == id) {
+            remove_file(&entry.path());
+        }
+    }
+}
+
 /// A file that is gone already is as good as removed.
 fn remove_file(path: &Path) {
     let _gone = rustix::fs::unlink(path);
@@ -341,6 +348,19 @@ mod tests {
         let error = places.take(id(2), Some(name.clone()), "x").unwrap_err();
         assert!(matches!(error, StateError::NameTaken { .. }), "{error}");
         first.remove().unwrap();
+        places.take(id(2), Some(name), "x").unwrap();
+    }
+
+    #[test]
+    fn a_name_without_a_record_is_free_after_the_sweep() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::open(dir.path()).unwrap();
+        let name: Name = "web".parse().unwrap();
+        // Taken, and dead before the first record.
+        drop(places.take(id(1), Some(name.clone()), "x").unwrap());
+        for leftover in places.sweep().unwrap() {
+            leftover.remove().unwrap();
+        }
         places.take(id(2), Some(name), "x").unwrap();
     }
 

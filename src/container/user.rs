@@ -134,7 +134,11 @@ pub fn resolve(request: &str, passwd: &[u8], group: &[u8], added: &[String]) -> 
     Ok(User { uid, gid, groups: ids, home: home.unwrap_or_else(|| "/".to_owned()) })
 }
 
-fn group_id(name: &str, group: &[u8]) -> Result<u32, UserError> {
+/// The id of a group by name or number, by the image's own `group` text.
+///
+/// # Errors
+/// [`UserError`] when the name is unknown or the number is not an id.
+pub fn group_id(name: &str, group: &[u8]) -> Result<u32, UserError> {
     let found = groups(group).find(|g| g.name == name.as_bytes()).map(|g| g.gid);
     match found.or_else(|| id(name.as_bytes())) {
         Some(gid) => Ok(gid),

@@ -79,6 +79,19 @@ pub enum WallError {
     /// The kernel has no Landlock and the policy names it.
     #[error("this kernel has no Landlock, and the policy names it as a wall")]
     NoLandlock,
+    /// A resource limit was not taken.
+    #[error("cannot set the resource limit `{name}` to {soft}:{hard}")]
+    Limit {
+        /// As `--ulimit` has it: `nofile`.
+        name: String,
+        /// The soft limit.
+        soft: u64,
+        /// The hard limit.
+        hard: u64,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A name in the spec is unknown.
     #[error("`{name}` in the container's spec is not known here")]
     Unknown {
@@ -91,12 +104,21 @@ impl Fault for WallError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoLandlock => ErrorKind::Unsupported,
-            Self::NotGenuine { .. } => ErrorKind::Denied,
+            Self::NotGenuine { .. } | Self::Limit { .. } => ErrorKind::Denied,
             Self::Unknown { .. } => ErrorKind::Usage,
             Self::Filter(e) => e.kind(),
             Self::Process(e) => e.kind(),
             Self::Fs(e) => e.kind(),
             Self::Call { .. } | Self::Path { .. } | Self::Landlock(_) => ErrorKind::Failed,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Limit { .. } => {
+                vec!["only root may set one above its own: `ulimit -H -a` shows what you have".to_owned()]
+            }
+            _ => Vec::new(),
         }
     }
 }
@@ -143,24 +165,20 @@ fn open_genuine(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, Wal
     use rustix::fs::ResolveFlags;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+    let wrong = |e: rustix::io::Errno| WallError::Path { path: path.into(), source: e.into() };
+    let open = |path: &str| rustix::fs::openat2(root, path, flags, Mode::empty(), resolve);
+    let fd = match open(path) {
         Ok(fd) => fd,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
-        Err(e) => return Err(WallError::Path { path: path.into(), source: e.into() }),
+        Err(e) => return Err(wrong(e)),
     };
-    let expected = if path.starts_with("/proc/") {
-        Some((PROC_MAGIC, "in a real procfs"))
-    } else if path.starts_with("/sys/") {
-        Some((SYSFS_MAGIC, "in a real sysfs"))
-    } else {
-        None
-    };
-    if let Some((magic, what)) = expected {
-        let found =
-            rustix::fs::fstatfs(&fd).map_err(|e| WallError::Path { path: path.into(), source: e.into() })?;
-        if found.f_type != magic {
-            return Err(WallError::NotGenuine { path: path.into(), what });
-        }
+    let kind_of = |fd: &OwnedFd| rustix::fs::fstatfs(fd).map(|found| found.f_type).map_err(wrong);
+    if path.starts_with("/proc/") && kind_of(&fd)? != PROC_MAGIC {
+        return Err(WallError::NotGenuine { path: path.into(), what: "in a real procfs" });
+    }
+    // Other trees of the kernel stand in the host's `/sys`, so the question is what holds them.
+    if path.starts_with("/sys/") && kind_of(&open("/sys").map_err(wrong)?)? != SYSFS_MAGIC {
+        return Err(WallError::NotGenuine { path: path.into(), what: "in a real sysfs" });
     }
     Ok(Some(fd))
 }
@@ -248,6 +266,12 @@ fn open_terminal(spec: &Spec) -> Result<OwnedFd, WallError> {
         OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
     )
     .map_err(&wrong)?;
+    if let Some(size) = spec.process().as_ref().and_then(Process::console_size) {
+        let units = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
+        let (ws_row, ws_col) = (units(size.height()), units(size.width()));
+        let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&own, size).map_err(&wrong)?;
+    }
     if let Some(user) = spec.process().as_ref().map(Process::user) {
         let uid = rustix::process::Uid::from_raw(user.uid());
         rustix::fs::fchown(&own, Some(uid), None).map_err(&wrong)?;
@@ -386,7 +410,12 @@ fn set_rlimit(limit: &PosixRlimit) -> Result<(), WallError> {
         resource,
         Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) },
     )
-    .map_err(call("set a resource limit"))
+    .map_err(|e| WallError::Limit {
+        name: name.trim_start_matches("RLIMIT_").to_ascii_lowercase(),
+        soft: limit.soft(),
+        hard: limit.hard(),
+        source: e.into(),
+    })
 }
 
 /// Files can be read and executed everywhere, since only what was named is there, and written only
@@ -515,7 +544,7 @@ impl Command {
     fn execute(&self) -> NotExecuted {
         let mut denied = None;
         for candidate in &self.candidates {
-            if leads_to_ourselves(candidate) {
+            if leads_out(candidate) {
                 denied = Some(io::Error::from(io::ErrorKind::PermissionDenied));
                 continue;
             }
@@ -549,9 +578,12 @@ fn exists(path: &CStr) -> bool {
     rustix::fs::statat(rustix::fs::CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
-/// An image may name `/proc/self/exe` as its command: that is this program, and not for it.
-fn leads_to_ourselves(path: &CStr) -> bool {
-    let own = rustix::fs::stat(c"/proc/self/exe");
-    let other = rustix::fs::stat(path);
-    matches!((own, other), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+/// An image may name `/proc/self/exe`, or a link to it, as its command: that is this program, reached on
+/// a way that leaves the container (CVE-2019-5736, CVE-2024-21626).
+fn leads_out(path: &CStr) -> bool {
+    use rustix::fs::ResolveFlags;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let opened =
+        rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    matches!(opened, Err(rustix::io::Errno::LOOP))
 }

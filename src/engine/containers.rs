@@ -18,6 +18,7 @@ use crate::engine::host_image::{self, Account};
 use crate::engine::images::{self, ImageDefaults};
 use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
 use crate::error::{Error, ErrorKind};
+use crate::image::config::Platform;
 use crate::names::Name;
 use crate::sys::fs::{self, FsError};
 
@@ -41,8 +42,8 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let Chosen { defaults: image, mounts: mut every, files } = image(host, &options, warn)?;
     let arguments = arguments(&options, &image)?;
     let environment = environment(host, &options, &image)?;
-    let user = options.user.clone().or_else(|| image.user.clone()).filter(|u| !u.is_empty());
-    let map = map(host, options.userns, &image, user.as_deref())?;
+    let user = user(host, &options, &image);
+    let map = map(host, options.userns, &image, user.as_deref(), &options.groups)?;
     let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
     every.append(&mut mounts);
     let capabilities = spec::capabilities(&options.cap_add, &options.cap_drop, options.privileged)?;
@@ -71,7 +72,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         links: Vec::new(),
         files,
         volumes,
-        user: Some(user.unwrap_or_else(|| "0".to_owned())),
+        user,
         groups: options.groups,
         map,
         arguments,
@@ -120,9 +121,14 @@ struct Chosen {
 
 fn image(host: &Host, options: &Options, warn: Warn<'_>) -> Result<Chosen, Error> {
     if options.image != HOST_IMAGE {
+        if options.image.starts_with('@') {
+            let error = Error::new(ErrorKind::NotFound, format!("no image `{}` here", options.image));
+            return Err(error.hint(format!("`{HOST_IMAGE}` is the only one with an `@` in front")));
+        }
         let defaults = images::defaults(host, &options.image, options.platform.as_deref(), warn)?;
         return Ok(Chosen { defaults, mounts: Vec::new(), files: Vec::new() });
     }
+    images::require_platform(HOST_IMAGE, &Platform::host(), options.platform.as_deref())?;
     let account = Account { name: &host.login, uid: 0, gid: 0, home: "/root" };
     let described = host_image::describe(&account);
     let defaults = ImageDefaults {
@@ -148,6 +154,18 @@ fn arguments(options: &Options, image: &ImageDefaults) -> Result<Vec<String>, Er
     Ok(arguments)
 }
 
+/// The user that was typed or the image's, else root. With `keep-id` the caller is who it is; a number
+/// alone would come with group 0, which is not there.
+fn user(host: &Host, options: &Options, image: &ImageDefaults) -> Option<String> {
+    let keeps = options.userns == UserNamespace::KeepId;
+    match options.user.as_deref().filter(|user| !user.is_empty()) {
+        None if keeps => None,
+        Some(typed) if keeps && typed == host.uid.to_string() => None,
+        Some(typed) => Some(typed.to_owned()),
+        None => Some(image.user.clone().filter(|user| !user.is_empty()).unwrap_or_else(|| "0".to_owned())),
+    }
+}
+
 /// The image's variables, then files, then flags; later ones win, and `-e NAME` copies ours.
 fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<Vec<String>, Error> {
     let mut order: Vec<String> = Vec::new();
@@ -158,6 +176,10 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
         }
     };
     set("PATH".to_owned(), PATH_DEFAULT.to_owned());
+    if options.userns == UserNamespace::KeepId {
+        // Whose home this caller's number has inside nobody says.
+        set("HOME".to_owned(), "/".to_owned());
+    }
     if options.tty {
         set("TERM".to_owned(), "xterm".to_owned());
     }
@@ -200,6 +222,7 @@ fn map(
     choice: UserNamespace,
     image: &ImageDefaults,
     user: Option<&str>,
+    groups: &[String],
 ) -> Result<Option<IdMap>, Error> {
     let outside = (host.uid, host.gid);
     match choice {
@@ -213,7 +236,7 @@ fn map(
         UserNamespace::Root => {}
     }
     let other_user = user.is_some_and(|u| !matches!(u, "0" | "root" | "0:0" | "root:root"));
-    if (image.has_other_ids || other_user)
+    if (image.has_other_ids || other_user || !groups.is_empty())
         && let Some(map) = host.subordinate_map()
     {
         return Ok(Some(map));

@@ -1,7 +1,7 @@
 //! `load`, `import`, `images`, and what an image says to `run`.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -98,7 +98,8 @@ pub fn import(
 fn record(host: &Host, verb: &str, report: &Report) -> Result<(), Error> {
     for image in &report.images {
         let name = image.names.first().map(ImageReference::familiar).unwrap_or_default();
-        audit::append(&host.data, verb, &name, image.id.as_str(), audit::Outcome::Ended(0))?;
+        let asked = audit::Asked { uid: host.uid, verb, object: &name, id: image.id.as_str() };
+        audit::append(&host.data, &asked, audit::Outcome::Ended(0))?;
     }
     Ok(())
 }
@@ -131,14 +132,7 @@ pub fn defaults(
     let reference: ImageReference = text.parse()?;
     let image = Store::open(&host.data)?.resolve(&reference)?;
     let has = Platform { os: image.config.os.clone(), architecture: image.config.architecture.clone() };
-    let wanted = platform.map(|text| text.split('/').map(str::to_owned).collect::<Vec<_>>());
-    if let Some(wanted) = &wanted
-        && (wanted.first() != Some(&has.os) || wanted.get(1).is_some_and(|a| *a != has.architecture))
-    {
-        let error =
-            Error::new(ErrorKind::NotFound, format!("image `{text}` is for {has}, not {}", wanted.join("/")));
-        return Err(error.hint("load one that is made for that platform"));
-    }
+    require_platform(text, &has, platform)?;
     if let Some(foreign) = image.config.foreign_platform() {
         warn(&format!(
             "image `{text}` is made for {foreign}, this host is {}: its programs may not run",
@@ -161,13 +155,32 @@ pub fn defaults(
     })
 }
 
+/// Whether an image for `has` is what `--platform` asked for.
+///
+/// # Errors
+/// `NotFound` where it is not.
+pub fn require_platform(image: &str, has: &Platform, wanted: Option<&str>) -> Result<(), Error> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let mut words = wanted.split('/');
+    if words.next() == Some(&has.os) && words.next().is_none_or(|word| word == has.architecture) {
+        return Ok(());
+    }
+    let error = Error::new(ErrorKind::NotFound, format!("image `{image}` is for {has}, not {wanted}"));
+    Err(error.hint("load one that is made for that platform"))
+}
+
 fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
-    let path = input.map_or_else(|| PathBuf::from("/dev/stdin"), |path| host.cwd.join(path));
-    if input.is_none() && rustix::termios::isatty(rustix::stdio::stdin()) {
+    if let Some(input) = input {
+        let path = host.cwd.join(input);
+        return Ok(File::open(&path).map_err(|e| FsError::new("open", &path, e))?);
+    }
+    let stdin = rustix::stdio::stdin();
+    if rustix::termios::isatty(stdin) {
         let error = Error::new(ErrorKind::Usage, "requested load from stdin, but stdin is a terminal");
         return Err(error.hint("name the archive: `cuddy load -i FILE`"));
     }
-    Ok(File::open(&path).map_err(|e| FsError::new("open", &path, e))?)
+    let fd = stdin.try_clone_to_owned().map_err(|e| FsError::new("read", "standard input", e))?;
+    Ok(File::from(fd))
 }
 
 /// With subordinate ids this process moves to where they are its own, so that files get their true

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource as Rlimit, getrlimit};
 
 use crate::audit;
 use crate::container::bpf::Program;
@@ -154,11 +155,19 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     let mut place = places.take(id, decided.name.clone(), &decided.image)?;
     let volumes = decided.volumes.clone();
     let (image, id) = (decided.image.clone(), place.id().clone());
-    audit::append(&host.data, "run", &image, id.as_str(), audit::Outcome::Started)?;
-    let finished = run_in(host, decided, filter, &mut place, volumes, warn);
-    // What could not be removed now is found by the next command.
-    if let Err(error) = remove_place(host, place) {
+    let asked = audit::Asked { uid: host.uid, verb: "run", object: &image, id: id.as_str() };
+    audit::append(&host.data, &asked, audit::Outcome::Started)?;
+    let (finished, cleared) = run_in(host, decided, filter, &mut place, volumes, warn);
+    // What could not be removed now is found by the next command, as long as its record is there.
+    if let Err(error) = cleared.and_then(|()| remove_place(host, place)) {
         warn(&format!("{error}; the next command tries again"));
+    }
+    let outcome = match &finished {
+        Ok(finished) => audit::Outcome::Ended(finished.code),
+        Err(error) => audit::Outcome::Failed(error.kind),
+    };
+    if let Err(fault) = audit::append(&host.data, &asked, outcome) {
+        warn(&Error::from(fault).to_string());
     }
     if finished.is_err()
         && let Some(path) = cidfile
@@ -216,6 +225,7 @@ fn write_cidfile(path: &Path, id: &ContainerId) -> Result<PathBuf, Error> {
     Ok(path.to_owned())
 }
 
+/// Runs it, and takes its cgroup away however it ended: how it went, and how that went.
 fn run_in(
     host: &Host,
     mut decided: Decided,
@@ -223,67 +233,89 @@ fn run_in(
     place: &mut Place,
     volumes: Vec<PathBuf>,
     warn: Warn<'_>,
-) -> Result<Finished, Error> {
-    let cgroup = make_cgroup(host, &mut decided, place.id(), warn)?;
-    // Without any of these a dead command leaves only the folder, which is found without a record.
-    if cgroup.is_some() || !volumes.is_empty() || decided.name.is_some() {
-        place.save(|record| {
-            record.cgroup = cgroup.as_ref().map(|c| c.path().to_owned());
-            record.volumes = volumes;
-        })?;
-    }
-    let interactive = decided.interactive;
+) -> (Result<Finished, Error>, Result<(), Error>) {
+    let name = decided.arguments.first().cloned().unwrap_or_default();
+    // Without either a dead command leaves only its folder, which is found without a record.
+    let saved = if volumes.is_empty() && decided.name.is_none() {
+        Ok(())
+    } else {
+        place.save(|record| record.volumes = volumes).map_err(Error::from)
+    };
+    let cgroup = match saved.and_then(|()| make_cgroup(host, &mut decided, place, warn)) {
+        Ok(cgroup) => cgroup,
+        Err(error) => return (Err(error), Ok(())),
+    };
+    let outcome = supervise(host, decided, filter, place, cgroup.as_ref());
+    let denials = cgroup.as_ref().map(Denials::of).unwrap_or_default();
+    let cleared = match cgroup {
+        Some(cgroup) => cgroup.kill().and_then(|()| cgroup.remove()).map_err(Error::from),
+        None => Ok(()),
+    };
+    (denials.tell(outcome, &name), cleared)
+}
+
+fn supervise(
+    host: &Host,
+    decided: Decided,
+    filter: String,
+    place: &mut Place,
+    cgroup: Option<&Cgroup>,
+) -> Result<Outcome, Error> {
+    let (interactive, grace) = (decided.interactive, decided.grace);
     let stdio = [stdin_of(&decided)?, None, None];
-    let (grace, name) = (decided.grace, decided.arguments.first().cloned().unwrap_or_default());
-    let plan = plan(host, decided, filter, place)?;
-    let running = lifecycle::start(Launch {
-        plan,
-        stdio,
-        interactive,
-        cgroup: cgroup.as_ref().map(Cgroup::dir),
-        grace,
-    })
-    .inspect_err(|_| forget(cgroup.as_ref()))?;
+    let plan = plan(host, decided, filter, place, cgroup.is_some())?;
+    let running =
+        lifecycle::start(Launch { plan, stdio, interactive, cgroup: cgroup.map(Cgroup::dir), grace })?;
     let stage = ProcessId::of(running.stage_pid());
-    let outcome = running.supervise(|pid| {
+    running.supervise(|pid| {
         Ok(place.save(|record| {
             record.stage = stage;
             record.init = ProcessId::of(pid);
         })?)
-    });
-    let oom_kills = cgroup.as_ref().and_then(|c| c.oom_kills().ok()).unwrap_or(0);
-    if let Some(cgroup) = cgroup {
-        let gone = cgroup.kill().and_then(|()| cgroup.remove());
-        if let Err(error) = gone {
-            warn(&format!("cannot remove the container's cgroup: {}", Error::from(error)));
-        }
-    }
-    Ok(finish(outcome?, oom_kills, &name))
+    })
 }
 
-/// An end that never came to anything must not keep its cgroup.
-fn forget(cgroup: Option<&Cgroup>) {
-    if let Some(cgroup) = cgroup {
-        let _killed = cgroup.kill();
-    }
+/// How often the kernel stood on a limit.
+#[derive(Debug, Default)]
+struct Denials {
+    /// Processes killed for want of memory.
+    killed: u64,
+    /// Processes that were not started.
+    refused: u64,
 }
 
-fn finish(outcome: Outcome, oom_kills: u64, name: &str) -> Finished {
-    if let Some((code, error)) = outcome.not_executed {
-        return Finished { code, error: Some(error) };
+impl Denials {
+    /// A cgroup that cannot be read denies nothing that could be told.
+    fn of(cgroup: &Cgroup) -> Self {
+        Self { killed: cgroup.oom_kills().unwrap_or(0), refused: cgroup.pids_refused().unwrap_or(0) }
     }
-    let code = outcome.end.code();
-    let killed = matches!(outcome.end, End::Signaled(9) | End::Exited(137));
-    let error = (oom_kills > 0).then(|| {
-        let what = if killed {
-            format!("`{name}` was killed")
-        } else {
-            "a process in the container was killed".to_owned()
+
+    /// How the container ended, with what the limits had to do with it.
+    fn tell(&self, outcome: Result<Outcome, Error>, name: &str) -> Result<Finished, Error> {
+        const NO_MEMORY: &str = "the container used all the memory it may have";
+        let more_memory = "give it more with `--memory`";
+        let outcome = match outcome {
+            Err(error) if self.killed > 0 => return Err(error.context(NO_MEMORY).hint(more_memory)),
+            other => other?,
         };
-        Error::new(ErrorKind::Limit, format!("{what}: the container used all the memory it may have"))
-            .hint("give it more with `--memory`")
-    });
-    Finished { code, error }
+        if let Some((code, error)) = outcome.not_executed {
+            return Ok(Finished { code, error: Some(error) });
+        }
+        let error = if self.killed > 0 {
+            let is_command = matches!(outcome.end, End::Signaled(9) | End::Exited(137));
+            let what = if is_command { format!("`{name}`") } else { "a process in the container".to_owned() };
+            Some(Error::new(ErrorKind::Limit, format!("{what} was killed: {NO_MEMORY}")).hint(more_memory))
+        } else if self.refused > 0 {
+            let text = "a process in the container was not started: it has as many as it may have";
+            Some(
+                Error::new(ErrorKind::Limit, text)
+                    .hint("give it more with `--pids-limit` (`mcp run`: `--pids`)"),
+            )
+        } else {
+            None
+        };
+        Ok(Finished { code: outcome.end.code(), error })
+    }
 }
 
 /// Nothing comes in unless it was asked for, as Docker has it; a terminal brings its own.
@@ -295,7 +327,13 @@ fn stdin_of(decided: &Decided) -> Result<Option<OwnedFd>, Error> {
     Ok(Some(null.map_err(|e| FsError::new("open", "/dev/null", e))?))
 }
 
-fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<Plan, Error> {
+fn plan(
+    host: &Host,
+    decided: Decided,
+    filter: String,
+    place: &Place,
+    has_own_cgroup: bool,
+) -> Result<Plan, Error> {
     let folder = place.folder();
     stage::make_scratch(folder)?;
     let root = match decided.root {
@@ -315,8 +353,6 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
     if !environment.iter().any(|e| e.starts_with("HOSTNAME=")) && decided.masks != Masks::Strict {
         environment.push(format!("HOSTNAME={hostname}"));
     }
-    let is_late = |mount: &PlannedMount| ["/dev", "/sys"].iter().any(|p| mount.target.starts_with(p));
-    let (late_mounts, mounts): (Vec<_>, Vec<_>) = decided.mounts.into_iter().partition(is_late);
     let spec = spec::build(&SpecRequest {
         arguments: &decided.arguments,
         environment: &environment,
@@ -330,24 +366,25 @@ fn plan(host: &Host, decided: Decided, filter: String, place: &Place) -> Result<
         ulimits: &decided.ulimits,
         network: decided.network,
         shm_bytes: decided.shm_bytes,
-        late_mounts: &late_mounts,
         devices: &decided.devices,
         masks: decided.masks,
         map: decided.map.as_ref(),
         labels: &decided.labels,
         cgroup: &format!("/cuddy-{}", place.id()),
+        has_own_cgroup,
     })?;
     let mut files = decided.files;
     files.extend(network_files(&hostname, &decided.hosts, decided.network)?);
     // What was mounted there by name is what is meant to be there.
-    files.retain(|(target, _)| mounts.iter().all(|mount| mount.target != *target));
-    let propagation = mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
+    files.retain(|(target, _)| decided.mounts.iter().all(|mount| mount.target != *target));
+    let propagation =
+        decided.mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
     Ok(Plan {
         id: place.id().as_str().to_owned(),
         scratch: folder.join("scratch"),
         rootfs,
         root,
-        mounts,
+        mounts: decided.mounts,
         links: decided.links,
         files,
         user: decided.user,
@@ -431,7 +468,7 @@ fn kernel_version() -> (u32, u32) {
 fn make_cgroup(
     host: &Host,
     decided: &mut Decided,
-    id: &ContainerId,
+    place: &mut Place,
     warn: Warn<'_>,
 ) -> Result<Option<Cgroup>, Error> {
     let asked = decided.limits.resources();
@@ -453,7 +490,9 @@ fn make_cgroup(
     if limits.resources().is_empty() {
         return Ok(None);
     }
-    Ok(Some(cgroup::create(&support, id, &limits)?))
+    let site = cgroup::find_site(&support, place.id(), &limits)?;
+    place.save(|record| record.cgroup = Some(site.path().to_owned()))?;
+    Ok(Some(site.make(&limits)?))
 }
 
 /// A limit that cannot be enforced is refused, or told, and replaced by what can be had without a
@@ -471,30 +510,31 @@ fn give_up(
     }
     let Some((_, lack)) = missing.first() else { return Ok(()) };
     let mut told: Vec<&str> = Vec::new();
+    let mut instead = "";
     for (resource, _) in missing {
         // Processes are counted for each user namespace, but never for the host's user 0.
         if let (Resource::Pids, Some(pids), true) = (resource, decided.limits.pids, host.uid != 0) {
+            // Nobody may have more than its caller.
+            let most = getrlimit(Rlimit::Nproc).maximum.unwrap_or(u64::MAX).min(pids);
             decided.ulimits.retain(|u| u.name != "nproc");
-            decided.ulimits.push(Ulimit { name: "nproc".to_owned(), soft: pids, hard: pids });
+            decided.ulimits.push(Ulimit { name: "nproc".to_owned(), soft: most, hard: most });
+            instead = "; processes are limited by RLIMIT_NPROC instead";
         } else {
             told.push(resource.noun());
         }
     }
-    if told.is_empty() {
-        return Ok(());
-    }
-    let what = told.join(", ");
+    let what = if told.is_empty() { "processes by a cgroup".to_owned() } else { told.join(", ") };
+    let Lack { reason, fix } = lack;
     match decided.unenforced {
-        Unenforced::Warn => warn(&format!(
-            "this host cannot limit {what}; limitation discarded ({}; fix: {})",
-            lack.reason, lack.fix
-        )),
-        Unenforced::Refuse { .. } => {
-            warn(&format!(
-                "no limit on {what} here ({}); `cuddy doctor` says how to change that",
-                lack.reason
-            ));
+        Unenforced::Warn if told.is_empty() => {
+            warn(&format!("this host cannot limit {what}{instead} ({reason}; fix: {fix})"));
         }
+        Unenforced::Warn => warn(&format!(
+            "this host cannot limit {what}; limitation discarded{instead} ({reason}; fix: {fix})"
+        )),
+        Unenforced::Refuse { .. } => warn(&format!(
+            "no limit on {what} here{instead} ({reason}); `cuddy doctor` says how to change that"
+        )),
     }
     Ok(())
 }

@@ -498,15 +498,16 @@ impl Search<'_, '_> {
                 ));
             }
             self.reach.note(format!(
-                "`{}` fetches packages and writes its cache: it needs --network host, --env HOME and --rw ~/.npm; \
-                 an installed program (`npm install -g PACKAGE`) needs none of them",
+                "`{}` fetches packages and writes its cache: it needs --network host, and a cache that nothing outside \
+                 trusts, `--rw DIR --env npm_config_cache=DIR`; an installed program (`npm install -g PACKAGE`) \
+                 needs none of them",
                 name.display()
             ));
         }
         if name == "uvx" || name == "uv" || name == "pipx" {
             self.reach.note(format!(
-                "`{}` fetches packages and writes its cache: it needs --network host, --env HOME and --rw ~/.cache; \
-                 an installed program (`uv tool install PACKAGE`, or the one in `.venv/bin`) needs none of them",
+                "`{}` fetches packages and writes its cache: it needs --network host, and a cache that nothing outside \
+                 trusts, `--rw DIR --env UV_CACHE_DIR=DIR`; an installed program (`uv tool install PACKAGE`, or the one in `.venv/bin`) needs none of them",
                 name.display()
             ));
         }

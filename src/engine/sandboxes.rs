@@ -22,7 +22,7 @@ use crate::engine::host::Host;
 use crate::engine::host_image::{self, Account};
 use crate::engine::images;
 use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
-use crate::engine::program::{self, Needs, Question};
+use crate::engine::program::{self, Needs, ProgramError, Question};
 use crate::engine::reach::Mount;
 use crate::error::{Error, ErrorKind};
 use crate::sys::fs;
@@ -35,6 +35,19 @@ const PIDS_DEFAULT: u64 = 1024;
 const FILES_MAX: u64 = 65_536;
 /// Size of the tool's `/tmp`, for tmpfs(5).
 const TMP_OPTIONS: &str = "mode=1777,size=1g";
+/// Where Landlock lets every tool write: memory of its own, and devices that hold nothing.
+const WRITABLE: [&str; 10] = [
+    "/dev/full",
+    "/dev/mqueue",
+    "/dev/null",
+    "/dev/pts",
+    "/dev/random",
+    "/dev/shm",
+    "/dev/tty",
+    "/dev/urandom",
+    "/dev/zero",
+    "/tmp",
+];
 /// How long a tool has to end after it was asked to, in seconds.
 const GRACE_S: u64 = 10;
 /// Largest `.git` file of a worktree that is read, in bytes.
@@ -106,7 +119,16 @@ pub struct FileAccess {
 /// # Errors
 /// What kept the tool from being executed.
 pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Error> {
-    let decision = decide(host, policy, warn)?;
+    let decision = match decide(host, policy, warn) {
+        Ok(decision) => decision,
+        Err(Undecided::Program(fault)) => {
+            // As a shell and Docker have it: 127 for none, 126 for one that cannot be executed.
+            let error = Error::from(fault);
+            let code = if error.kind == ErrorKind::NotFound { 127 } else { 126 };
+            return Ok(Finished { code, error: Some(error) });
+        }
+        Err(Undecided::Other(error)) => return Err(error),
+    };
     for note in &decision.notes {
         warn(note);
     }
@@ -173,6 +195,29 @@ fn enforced(host: &Host, limits: &Limits) -> Vec<String> {
     limits.resources().into_iter().map(line).collect()
 }
 
+/// Why there is no decision.
+enum Undecided {
+    /// The program is not there, or cannot be executed.
+    Program(ProgramError),
+    /// Everything else.
+    Other(Error),
+}
+
+impl From<Error> for Undecided {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Undecided> for Error {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::Program(fault) => fault.into(),
+            Undecided::Other(error) => error,
+        }
+    }
+}
+
 struct Decision {
     decided: Decided,
     program: PathBuf,
@@ -226,7 +271,7 @@ fn absolute(host: &Host, flag: &'static str, path: &Path) -> Result<PathBuf, Err
     Ok(clean)
 }
 
-fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Error> {
+fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Undecided> {
     let named = named(host, &policy)?;
     let mut ground = if policy.image == HOST_IMAGE {
         host_ground(host, &policy, &named)?
@@ -243,7 +288,7 @@ fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Error
     mounts.push(tmpfs("/tmp"));
     mounts.extend(files.iter().map(bind));
     let program = ground.arguments.first().map(PathBuf::from).unwrap_or_default();
-    let mut landlock = vec![PathBuf::from("/tmp"), PathBuf::from("/dev")];
+    let mut landlock: Vec<PathBuf> = WRITABLE.iter().map(PathBuf::from).collect();
     landlock.extend(files.iter().filter(|f| f.writable).map(|f| f.path.clone()));
     let defaults =
         Limits { memory_bytes: Some(MEMORY_BYTES_DEFAULT), pids: Some(PIDS_DEFAULT), ..Limits::default() };
@@ -299,19 +344,18 @@ struct Ground {
     notes: Vec<String>,
 }
 
-fn host_ground(host: &Host, policy: &Policy, named: &[FileAccess]) -> Result<Ground, Error> {
+fn host_ground(host: &Host, policy: &Policy, named: &[FileAccess]) -> Result<Ground, Undecided> {
     if policy.command.is_empty() {
         let error = Error::new(ErrorKind::Usage, "no command was given");
-        return Err(
-            error.hint("write the server's command line behind `--`: `cuddy mcp run -- node server.js`")
-        );
+        let hint = "write the server's command line behind `--`: `cuddy mcp run -- node server.js`";
+        return Err(error.hint(hint).into());
     }
     let home = host.home.as_deref().and_then(Path::to_str).unwrap_or("/");
     let account = Account { name: &host.login, uid: host.uid, gid: host.gid, home };
     let described = host_image::describe(&account);
     let mut visible = described.visible();
     visible.extend(named.iter().map(|f| f.path.clone()));
-    let needs = needs(host, policy, &visible)?;
+    let needs = needs(host, policy, &visible).map_err(Undecided::Program)?;
     let mut arguments = policy.command.clone();
     arguments[0] = needs.program.display().to_string();
     let path: Vec<String> = needs.path.iter().map(|p| p.display().to_string()).collect();
@@ -357,10 +401,10 @@ fn image_ground(host: &Host, policy: &Policy, named: &[FileAccess], warn: Warn<'
 }
 
 /// What the program outside the system folders needs.
-fn needs(host: &Host, policy: &Policy, visible: &[PathBuf]) -> Result<Needs, Error> {
+fn needs(host: &Host, policy: &Policy, visible: &[PathBuf]) -> Result<Needs, ProgramError> {
     let command: Vec<OsString> = policy.command.iter().map(OsString::from).collect();
     let pyenv = host.environment.get("PYENV_VERSION").map(OsString::from);
-    Ok(program::find(&Question {
+    program::find(&Question {
         command: &command[0],
         arguments: &command[1..],
         path: &host.path,
@@ -368,7 +412,7 @@ fn needs(host: &Host, policy: &Policy, visible: &[PathBuf]) -> Result<Needs, Err
         home: host.home.as_deref(),
         pyenv_version: pyenv.as_deref(),
         system: visible,
-    })?)
+    })
 }
 
 /// The caller's folder: relative arguments mean the same inside, even where it is otherwise empty.

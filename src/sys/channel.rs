@@ -55,8 +55,9 @@ pub fn receive(socket: BorrowedFd<'_>, bytes_max: usize) -> Result<Option<Messag
         let mut parts = [IoSliceMut::new(&mut bytes)];
         match rustix::net::recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Err(rustix::io::Errno::INTR) => {}
-            // A peer that died with unread messages resets the connection.
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            // A peer that died with unread messages resets the connection, once; what it said before is
+            // still there.
+            Err(rustix::io::Errno::CONNRESET) => {}
             other => break other.map_err(call)?,
         }
     };
@@ -76,6 +77,22 @@ pub fn receive(socket: BorrowedFd<'_>, bytes_max: usize) -> Result<Option<Messag
     Ok(Some((bytes, fd)))
 }
 
+/// Whether nobody is left who could hear: every descriptor of the other end is closed.
+///
+/// # Errors
+/// What the kernel says.
+pub fn is_deserted(socket: BorrowedFd<'_>) -> Result<bool, ProcessError> {
+    use rustix::event::{PollFd, PollFlags, Timespec};
+    let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+    loop {
+        match rustix::event::poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(ProcessError::call("look at the other end of a socket", e)),
+            Ok(_) => return Ok(watched[0].revents().contains(PollFlags::HUP)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
@@ -91,7 +108,10 @@ mod tests {
         assert!(matches!(receive(right.as_fd(), 10).unwrap(), Some((bytes, Some(_))) if bytes == b"two"));
         send(left.as_fd(), b"too long", None).unwrap();
         assert!(receive(right.as_fd(), 3).is_err());
+        send(left.as_fd(), b"end", None).unwrap();
+        send(right.as_fd(), b"never read", None).unwrap();
         drop(left);
+        assert!(matches!(receive(right.as_fd(), 10).unwrap(), Some((bytes, None)) if bytes == b"end"));
         assert!(receive(right.as_fd(), 3).unwrap().is_none());
         assert!(send(right.as_fd(), b"x", None).is_err());
     }

@@ -235,16 +235,24 @@ impl Lock {
 
     fn take(path: &Path, operation: FlockOperation) -> Result<Self, FsError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
-            .map_err(|e| FsError::new("open the lock", path, e))?;
         loop {
+            let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
+                .map_err(|e| FsError::new("open the lock", path, e))?;
             match rustix::fs::flock(&fd, operation) {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(FsError::new("lock", path, e)),
-                Ok(()) => return Ok(Self(File::from(fd))),
+                // Whoever held it may have removed the file meanwhile: a lock nobody else can find is none.
+                Ok(()) if stands_at(fd.as_fd(), path) => return Ok(Self(File::from(fd))),
+                Ok(()) => {}
             }
         }
     }
+}
+
+/// Whether `path` still leads to the file of `fd`.
+fn stands_at(fd: BorrowedFd<'_>, path: &Path) -> bool {
+    let there = rustix::fs::statat(rustix::fs::CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+    matches!((rustix::fs::fstat(fd), there), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
 
 impl AsFd for Lock {
@@ -283,6 +291,19 @@ mod tests {
         std::fs::write(dir.path().join("large"), "12345678901").unwrap();
         let error = read_file_in_root(fd.as_fd(), Path::new("large"), 10).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit);
+    }
+
+    #[test]
+    fn a_lock_is_held_only_while_its_file_stands_where_others_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::exclusive(&path).unwrap();
+        assert!(stands_at(first.as_fd(), &path));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!stands_at(first.as_fd(), &path), "another lock could be taken beside this one");
+        let second = Lock::exclusive(&path).unwrap();
+        assert!(!stands_at(first.as_fd(), &path) && stands_at(second.as_fd(), &path));
+        assert!(Lock::try_exclusive(&path).unwrap().is_none());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
@@ -141,7 +142,7 @@ pub struct StageStart<'a> {
 ///
 /// # Errors
 /// What the kernel says about the start. What fails in the child comes over the socket, as JSON.
-pub fn start_stage(_proof: OneThread, start: StageStart<'_>) -> Result<Child, ProcessError> {
+pub fn start_stage(proof: OneThread, start: StageStart<'_>) -> Result<Child, ProcessError> {
     let mut pidfd: RawFd = -1;
     let mut flags = libc::CLONE_PIDFD as u64;
     if start.cgroup.is_some() {
@@ -156,12 +157,16 @@ pub fn start_stage(_proof: OneThread, start: StageStart<'_>) -> Result<Child, Pr
     };
     // SAFETY: clone3(2) demands a readable struct of the size given, whose `pidfd` points to an int
     // we own: `arguments` and `pidfd` live on this stack frame until the call returns. Without
-    // CLONE_VM the child gets its own copy of our memory, and `_proof` says that no other thread
+    // CLONE_VM the child gets its own copy of our memory, and `proof` says that no other thread
     // could hold a lock at this moment; adding CLONE_VM or a thread would break this.
     let result = unsafe {
         libc::syscall(libc::SYS_clone3, std::ptr::from_ref(&arguments), size_of::<CloneArguments>())
     };
     match result {
+        // Docker's filter knows no clone3; without a cgroup to start in, fork does.
+        -1 if start.cgroup.is_none() && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) => {
+            start_stage_by_fork(proof, start)
+        }
         -1 => Err(ProcessError::call("start the stage", io::Error::last_os_error())),
         0 => become_stage(start),
         pid => {
@@ -172,6 +177,14 @@ pub fn start_stage(_proof: OneThread, start: StageStart<'_>) -> Result<Child, Pr
             Ok(Child { pid, pidfd })
         }
     }
+}
+
+fn start_stage_by_fork(proof: OneThread, start: StageStart<'_>) -> Result<Child, ProcessError> {
+    let Some(pid) = fork(proof)? else { become_stage(start) };
+    // Nobody but us reaps our child, so its number cannot be another's yet.
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        .map_err(|e| ProcessError::call("hold the stage", e))?;
+    Ok(Child { pid, pidfd })
 }
 
 /// `struct clone_args` (linux/sched.h), up to `cgroup`.
@@ -214,7 +227,11 @@ fn enter_stage(start: &StageStart<'_>) -> Result<std::convert::Infallible, Proce
     .map_err(call("open our own program"))?;
     if start.unshare.contains(UnshareFlags::NEWUSER) && rustix::process::geteuid().is_root() {
         // Only root may; others keep their groups and cannot gain by them.
-        rustix::thread::set_thread_groups(&[]).map_err(call("drop the supplementary groups"))?;
+        match rustix::thread::set_thread_groups(&[]) {
+            // Root of a user namespace that has setgroups denied is as an ordinary user here.
+            Ok(()) | Err(rustix::io::Errno::PERM) => {}
+            Err(e) => return Err(ProcessError::call("drop the supplementary groups", e)),
+        }
     }
     unshare(start.unshare)?;
     if let Some((uids, gids)) = start.own_maps {
@@ -483,6 +500,47 @@ pub fn reset_signals() -> Result<(), ProcessError> {
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     nix::sys::signal::SigSet::empty().thread_set_mask().map_err(|e| ProcessError::call("unblock signals", e))
+}
+
+/// From here on, orphans among our descendants become our children instead of the host's first process's.
+///
+/// # Errors
+/// What the kernel says.
+pub fn adopt_orphans() -> Result<(), ProcessError> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|e| ProcessError::call("adopt what our processes leave", e))
+}
+
+/// Kills every child of this process, adopted ones too, and waits until none is left or `patience` is
+/// over: a process that hangs in the kernel must not hang us.
+pub fn end_children(patience: Duration) {
+    let until = Instant::now() + patience;
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) if Instant::now() < until => {
+                for child in children() {
+                    // Its number is its own until we wait for it.
+                    let _ended = rustix::process::kill_process(child, Signal::KILL);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// The children of this process, by what each process of `/proc` says of its parent.
+fn children() -> Vec<Pid> {
+    let own = rustix::process::getpid().as_raw_nonzero().to_string();
+    let is_ours = |name: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+        // The name may hold spaces and parentheses: fields are counted behind its last `)`.
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)) == Some(own.as_str())
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| is_ours(name)).filter_map(|name| Pid::from_raw(name.parse().ok()?)).collect()
 }
 
 /// Executes `path` with these arguments and this environment; returns only when it could not.

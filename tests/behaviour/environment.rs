@@ -154,7 +154,7 @@ fn the_host_name_is_the_short_id_or_what_was_said() {
 }
 
 #[test]
-fn a_host_name_that_is_none_is_refused() {
+fn a_host_name_that_is_none_refused() {
     let host = Host::new();
     let long = "n".repeat(65);
     for name in [long.as_str(), "two words", "a\nb", "a/b"] {

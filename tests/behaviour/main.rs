@@ -2,14 +2,17 @@
 //!
 //! The probe, run inside, is the oracle; what isolation must hold is judged in `tests/walls.rs`.
 
-// What a test of either binary may use, one of them need not.
+#[expect(dead_code, reason = "it serves `tests/walls.rs` too")]
 mod harness;
 #[path = "../probe/judge.rs"]
 #[expect(dead_code, reason = "golden lists are judged by the other test programs")]
 mod judge;
 
+mod archive;
 mod environment;
 mod identity;
+mod images;
 mod mounts;
 mod run;
 mod streams;
+mod terminal;

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::{
-    Breach, Module, Source, backward_edges, dead_links, headless, impure, modules, neighbours, postponed,
-    second_ways, strays, too_long, undeclared, unexplained, unreached, unsafe_places, unsafe_strays,
-    vague_names,
+    Breach, Module, Source, backward_edges, dead_links, headless, impure, lost_names, modules, neighbours,
+    postponed, second_ways, strays, too_long, undeclared, unexplained, unreached, unsafe_places,
+    unsafe_strays, vague_names,
 };
 
 const LIB: &str = "\
@@ -157,9 +157,12 @@ fn what_is_forgotten_is_found() {
 }
 
 #[test]
-fn a_dead_link_and_an_unexplained_dependency_are_found() {
+fn a_dead_link_a_lost_test_and_an_unexplained_dependency_are_found() {
     let text = "[a](b.md) [c](https://x) [d](#e) [f](../g.md#h)\n```\n[i](j.md)\n```";
     let exists = |path: &Path| path == Path::new("docs/b.md");
     assert_eq!(dead_links("docs/page.md", text, exists).len(), 1);
+    let text =
+        "`it_is_not_here_now`, `it_is_there_all_right`, `too_short_name`\n```\n`not_here_at_all_now`\n```";
+    assert_eq!(lost_names("docs/page.md", text, "fn it_is_there_all_right() {").len(), 1);
     assert_eq!(unexplained("[dependencies]\na = \"1\"\nb = \"1\" # why\n[profile.dev]\nc = 1").len(), 1);
 }
