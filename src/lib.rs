@@ -86,6 +86,8 @@ pub mod container {
     pub mod rootfs;
     /// ● `--init`: the first process that hands signals on and buries the dead.
     pub mod reaper;
+    /// ● Terminals, shared memory and message queues below `/dev`.
+    pub mod devices;
     /// ● The last steps inside: masks, rlimits, ids, capabilities, Landlock, seccomp, exec.
     pub mod walls;
     /// ● The only caller of libcontainer.

@@ -17,6 +17,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::Mode;
 
+use crate::container::devices;
 use crate::container::plan::{Report, Walls};
 use crate::container::walls;
 use crate::error::{Error, ErrorKind, Fault};
@@ -107,7 +108,11 @@ pub fn create(
 
 /// The part of the spec that libcontainer carries out; the rest is `walls`'.
 fn reduce(spec: &Spec) -> Spec {
+    let ours: Vec<_> = devices::ours(spec).into_iter().cloned().collect();
     let mut spec = spec.clone();
+    if let Some(mounts) = spec.mounts_mut() {
+        mounts.retain(|m| !ours.contains(m));
+    }
     if let Some(linux) = spec.linux_mut() {
         let namespaces = linux.namespaces().clone().unwrap_or_default();
         let kept = namespaces.into_iter().filter(|n| n.typ() != LinuxNamespaceType::User).collect();

@@ -114,6 +114,7 @@ fn prepare_mounts(plan: &Plan) -> Result<(), StageError> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("tmpfs", &plan.scratch, "tmpfs", flags, Some(c"mode=0700,size=8m"))
         .map_err(wrong)?;
+    rustix::fs::mkdir(&plan.rootfs, Mode::from_raw_mode(0o700)).map_err(wrong)?;
     show_cgroup2()
 }
 
@@ -231,15 +232,12 @@ fn reap(pid: Pid) -> Result<End, Error> {
     }
 }
 
-/// Makes the folder of a container's files ready for the stage: `scratch` and `rootfs`.
+/// Makes the folder of a container's files ready for the stage, which keeps the rest in memory.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn make_folders(dir: &Path) -> Result<(), FsError> {
-    for name in ["scratch", "rootfs"] {
-        let path = dir.join(name);
-        rustix::fs::mkdir(&path, Mode::from_raw_mode(0o700))
-            .map_err(|e| FsError::new("make the folder", &path, e))?;
-    }
-    Ok(())
+pub fn make_scratch(dir: &Path) -> Result<(), FsError> {
+    let path = dir.join("scratch");
+    rustix::fs::mkdir(&path, Mode::from_raw_mode(0o700))
+        .map_err(|e| FsError::new("make the folder", &path, e))
 }

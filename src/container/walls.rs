@@ -21,6 +21,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use rustix::process::{DumpableBehavior, Signal};
 
 use crate::container::bpf::{BpfError, Program};
+use crate::container::devices;
 use crate::container::plan::{Walls, unhex};
 use crate::container::rootfs::{attach, propagation_flags};
 use crate::error::{Error, ErrorKind, Fault};
@@ -138,6 +139,8 @@ pub fn raise(spec: &Spec, walls: &Walls) -> Result<Option<OwnedFd>, WallError> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(call("hide our memory"))?;
     process::join_new_keyring()?;
     let root = fs::open_dir(Path::new("/"))?;
+    devices::mount_all(spec, root.as_fd())
+        .map_err(|(action, e)| WallError::Call { action, source: e.into() })?;
     if let Some(linux) = spec.linux() {
         let mut namespaces = linux.namespaces().iter().flatten();
         if namespaces.any(|n| n.typ() == LinuxNamespaceType::Network && n.path().is_none()) {

@@ -235,7 +235,12 @@ fn run_in(
     warn: Warn<'_>,
 ) -> (Result<Finished, Error>, Result<(), Error>) {
     let name = decided.arguments.first().cloned().unwrap_or_default();
-    let saved = place.save(|record| record.volumes = volumes).map_err(Error::from);
+    // Without either a dead command leaves only its folder, which is found without a record.
+    let saved = if volumes.is_empty() && decided.name.is_none() {
+        Ok(())
+    } else {
+        place.save(|record| record.volumes = volumes).map_err(Error::from)
+    };
     let cgroup = match saved.and_then(|()| make_cgroup(host, &mut decided, place, warn)) {
         Ok(cgroup) => cgroup,
         Err(error) => return (Err(error), Ok(())),
@@ -330,7 +335,7 @@ fn plan(
     has_own_cgroup: bool,
 ) -> Result<Plan, Error> {
     let folder = place.folder();
-    stage::make_folders(folder)?;
+    stage::make_scratch(folder)?;
     let root = match decided.root {
         RootChoice::Empty(root) => root,
         RootChoice::Layers(lowers) => {
@@ -346,7 +351,7 @@ fn plan(
         }
     };
     let hostname = decided.hostname.clone().unwrap_or_else(|| place.id().short().to_owned());
-    let rootfs = folder.join("rootfs");
+    let rootfs = folder.join("scratch/rootfs");
     let mut environment = decided.environment;
     if !environment.iter().any(|e| e.starts_with("HOSTNAME=")) && decided.masks != Masks::Strict {
         environment.push(format!("HOSTNAME={hostname}"));
