@@ -84,6 +84,7 @@ fn groups_are_added_where_there_are_ids_for_them() {
     if !require("subids", has_subordinate_ids()) {
         return;
     }
+    assert_eq!(identity(&host, &["--group-add", "7"]).one("ids")["groups"], serde_json::json!([7]));
     let flags = ["--user", "5:6", "--group-add", "7", "--group-add", "8"];
     assert_eq!(identity(&host, &flags).one("ids")["groups"], serde_json::json!([7, 8]));
     host.probe(&["--user", "5:6", "--group-add", "no-such-group"], &["true"]).is_refused(&["no-such-group"]);
