@@ -77,22 +77,6 @@ pub fn receive(socket: BorrowedFd<'_>, bytes_max: usize) -> Result<Option<Messag
     Ok(Some((bytes, fd)))
 }
 
-/// Whether nobody is left who could hear: every descriptor of the other end is closed.
-///
-/// # Errors
-/// What the kernel says.
-pub fn is_deserted(socket: BorrowedFd<'_>) -> Result<bool, ProcessError> {
-    use rustix::event::{PollFd, PollFlags, Timespec};
-    let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
-    loop {
-        match rustix::event::poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(ProcessError::call("look at the other end of a socket", e)),
-            Ok(_) => return Ok(watched[0].revents().contains(PollFlags::HUP)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
