@@ -23,7 +23,7 @@ use crate::container::walls;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::channel;
 use crate::sys::fs::{self, FsError};
-use crate::sys::process::{self, OneThread};
+use crate::sys::process::{self, OneThread, ProcessError};
 
 /// Why libcontainer did not make the container.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,9 @@ pub enum RuntimeError {
     /// Its files could not be written.
     #[error("cannot write the container's bundle")]
     Bundle(#[from] FsError),
+    /// This process could not be named for the container's first one.
+    #[error("cannot tie the container to its holder")]
+    Process(#[from] ProcessError),
     /// The spec does not become JSON.
     #[error("cannot write the container's spec")]
     Spec(#[from] serde_json::Error),
@@ -52,6 +55,7 @@ impl Fault for RuntimeError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Bundle(e) => e.kind(),
+            Self::Process(e) => e.kind(),
             Self::Spec(_) | Self::NoProcess => ErrorKind::Bug,
             Self::Library { .. } => ErrorKind::Failed,
         }
@@ -94,7 +98,7 @@ pub fn create(
     fs::replace_file(bundle.as_fd(), "config.json".as_ref(), &text, Mode::from_raw_mode(0o600))?;
     let failed = |source| RuntimeError::Library { action: "create", source };
     let container = ContainerBuilder::new(id.to_owned(), SyscallType::Linux)
-        .with_executor(LastSteps { spec, walls, reports })
+        .with_executor(LastSteps { spec, walls, reports, holder: Rc::new(process::ourselves()?) })
         .with_root_path(scratch.join("state"))
         .map_err(failed)?
         .as_init(scratch)
@@ -146,6 +150,8 @@ struct LastSteps {
     spec: Spec,
     walls: Walls,
     reports: Rc<OwnedFd>,
+    /// The stage, which holds the container.
+    holder: Rc<OwnedFd>,
 }
 
 impl LastSteps {
@@ -159,9 +165,8 @@ impl LastSteps {
 impl Executor for LastSteps {
     fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
         match walls::raise(&self.spec, &self.walls) {
-            // The tie to the stage holds from now on. A stage that died before is known to the command;
-            // when that is gone too, nobody would ever let this process go.
-            Ok(_) if channel::is_deserted(self.reports.as_fd()).unwrap_or(true) => process::exit_at_once(125),
+            // The tie to the stage holds from now on; one that died before would never let us go.
+            Ok(_) if process::has_ended(self.holder.as_fd()) => process::exit_at_once(125),
             Ok(None) => Ok(()),
             Ok(Some(terminal)) => {
                 self.report(&Report::Terminal(()), Some(&terminal));

@@ -661,6 +661,28 @@ struct InterfaceFlags {
     _rest: [u8; 22],
 }
 
+/// Refers to this process, for others that must know whether it lives.
+///
+/// # Errors
+/// What the kernel says.
+pub fn ourselves() -> Result<OwnedFd, ProcessError> {
+    rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
+        .map_err(|e| ProcessError::call("refer to our own process", e))
+}
+
+/// Whether the process behind a pidfd has ended; one that cannot be asked counts as ended.
+pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec};
+    let mut watched = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    loop {
+        match rustix::event::poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return true,
+            Ok(ready) => return ready > 0,
+        }
+    }
+}
+
 /// Refers to a running process, when `start_time` (field 22 of proc_pid_stat(5)) is still its own.
 pub fn find_process(pid: i32, start_time: u64) -> Option<OwnedFd> {
     let pidfd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
