@@ -19,6 +19,9 @@ use crate::error::{ErrorKind, Fault};
 use crate::sys::fs::{self, FsError};
 use crate::sys::process::{self, ProcessError};
 
+/// A file of ours: where it stands inside, what it says.
+type File = (PathBuf, String);
+
 /// Why the tree could not be put together.
 #[derive(Debug, thiserror::Error)]
 pub enum RootfsError {
@@ -108,7 +111,28 @@ impl Fault for RootfsError {
 /// # Errors
 /// [`RootfsError`] names the mount or the file.
 pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
-    let root = mount_root(plan)?;
+    // A file of ours needs a mount of its own only where something else would cover it.
+    let is_covered = |file: &&File| plan.mounts.iter().any(|mount| file.0.starts_with(&mount.target));
+    let (mut mounted, direct): (Vec<&File>, Vec<&File>) = plan.files.iter().partition(is_covered);
+    let root = match &plan.root {
+        Root::Empty { links, folders } => {
+            let root = mount_empty(plan, links, folders)?;
+            for file in direct {
+                write_in_root(root.as_fd(), file)?;
+            }
+            root
+        }
+        Root::Layers { lowers, upper, work } => {
+            let mut lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+            let top = plan.scratch.join("top");
+            if make_top(&top, &direct, &lowers)? {
+                lowers.push(&top);
+            } else {
+                mounted.extend(direct);
+            }
+            mount_layers(plan, &lowers, upper, work)?
+        }
+    };
     for path in ["/proc", "/dev", "/sys"] {
         require_folder(root.as_fd(), path)?;
     }
@@ -119,7 +143,7 @@ pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
         add_link(root.as_fd(), link, target)?;
     }
     let read_only = plan.spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false);
-    for (target, text) in &plan.files {
+    for (target, text) in mounted {
         let tree = write_file(&plan.scratch, target, text)?;
         if read_only {
             process::set_mount_attributes(tree.as_fd(), process::MOUNT_ATTR_RDONLY, 0, None, false)
@@ -176,48 +200,92 @@ pub fn make_workdir(root: BorrowedFd<'_>, path: &Path) -> Result<(), RootfsError
     Ok(())
 }
 
-fn mount_root(plan: &Plan) -> Result<OwnedFd, RootfsError> {
-    let failed = |what: &str| {
-        let what = what.to_owned();
-        move |e: rustix::io::Errno| RootfsError::Mount { what, target: "/".into(), source: e.into() }
-    };
-    match &plan.root {
-        Root::Empty { links, folders } => {
-            let flags = MountFlags::NOSUID | MountFlags::NODEV;
-            rustix::mount::mount("tmpfs", &plan.rootfs, "tmpfs", flags, Some(c"mode=0755"))
-                .map_err(failed("tmpfs"))?;
-            let root = fs::open_dir(&plan.rootfs)?;
-            for (path, mode) in folders {
-                let folder = fs::make_dirs_in_root(root.as_fd(), path, Mode::from_raw_mode(0o755))?;
-                if *mode != 0o755 {
-                    let by_number = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
-                    rustix::fs::chmod(&by_number, Mode::from_raw_mode(*mode))
-                        .map_err(|e| FsError::new("set the mode of", path, e))?;
-                }
-            }
-            for (link, target) in links {
-                add_link(root.as_fd(), link, target)?;
-            }
-            Ok(root)
-        }
-        Root::Layers { lowers, upper, work } => {
-            let held: Vec<OwnedFd> = lowers.iter().map(|l| fs::open_dir(l)).collect::<Result<_, _>>()?;
-            let (upper, work) = (fs::open_dir(upper)?, fs::open_dir(work)?);
-            let by_number = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-            // Short names keep any number of layers inside the one page that mount(2) takes.
-            let lower = held.iter().rev().map(by_number).collect::<Vec<_>>().join(":");
-            let options = format!(
-                "lowerdir={lower},upperdir={},workdir={},userxattr",
-                by_number(&upper),
-                by_number(&work)
-            );
-            let options = std::ffi::CString::new(options).unwrap_or_default();
-            let flags = MountFlags::NODEV;
-            rustix::mount::mount("overlay", &plan.rootfs, "overlay", flags, Some(options.as_c_str()))
-                .map_err(failed("overlay"))?;
-            Ok(fs::open_dir(&plan.rootfs)?)
+fn mount_empty(
+    plan: &Plan,
+    links: &[(PathBuf, PathBuf)],
+    folders: &[(PathBuf, u32)],
+) -> Result<OwnedFd, RootfsError> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("tmpfs", &plan.rootfs, "tmpfs", flags, Some(c"mode=0755"))
+        .map_err(|e| root_failed("tmpfs", e))?;
+    let root = fs::open_dir(&plan.rootfs)?;
+    for (path, mode) in folders {
+        let folder = fs::make_dirs_in_root(root.as_fd(), path, Mode::from_raw_mode(0o755))?;
+        if *mode != 0o755 {
+            let by_number = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+            rustix::fs::chmod(&by_number, Mode::from_raw_mode(*mode))
+                .map_err(|e| FsError::new("set the mode of", path, e))?;
         }
     }
+    for (link, target) in links {
+        add_link(root.as_fd(), link, target)?;
+    }
+    Ok(root)
+}
+
+fn mount_layers(plan: &Plan, lowers: &[&Path], upper: &Path, work: &Path) -> Result<OwnedFd, RootfsError> {
+    let held: Vec<OwnedFd> = lowers.iter().map(|l| fs::open_dir(l)).collect::<Result<_, _>>()?;
+    let (upper, work) = (fs::open_dir(upper)?, fs::open_dir(work)?);
+    let by_number = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    // Short names keep any number of layers inside the one page that mount(2) takes.
+    let lower = held.iter().rev().map(by_number).collect::<Vec<_>>().join(":");
+    let options =
+        format!("lowerdir={lower},upperdir={},workdir={},userxattr", by_number(&upper), by_number(&work));
+    let options = std::ffi::CString::new(options).unwrap_or_default();
+    rustix::mount::mount("overlay", &plan.rootfs, "overlay", MountFlags::NODEV, Some(options.as_c_str()))
+        .map_err(|e| root_failed("overlay", e))?;
+    Ok(fs::open_dir(&plan.rootfs)?)
+}
+
+fn root_failed(what: &str, e: rustix::io::Errno) -> RootfsError {
+    RootfsError::Mount { what: what.to_owned(), target: "/".into(), source: e.into() }
+}
+
+/// Writes files of ours into a layer that stands on top of the image's, in memory: nothing is made on
+/// disk for them, and no link of the image is looked at. `false` when the image has no plain folder
+/// where they belong, which such a layer would hide.
+fn make_top(top: &Path, files: &[&File], lowers: &[&Path]) -> Result<bool, RootfsError> {
+    let made = |e| FsError::new("make the folder", top, e);
+    rustix::fs::mkdir(top, Mode::from_raw_mode(0o755)).map_err(made)?;
+    for (target, text) in files {
+        let (Some(parent), Some(name)) =
+            (target.parent().and_then(|p| p.strip_prefix("/").ok()), target.file_name())
+        else {
+            return Ok(false);
+        };
+        // Only the topmost that has it counts: it hides what is below.
+        let stat = lowers.iter().rev().find_map(|lower| rustix::fs::lstat(lower.join(parent)).ok());
+        let mode = stat.map_or(0o755, |stat| stat.st_mode);
+        if parent.components().count() != 1
+            || stat.is_some_and(|s| !FileType::from_raw_mode(s.st_mode).is_dir())
+        {
+            return Ok(false);
+        }
+        let folder = top.join(parent);
+        match rustix::fs::mkdir(&folder, Mode::from_raw_mode(mode & 0o7777)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(FsError::new("make the folder", folder, e).into()),
+        }
+        write_new(fs::open_dir(&folder)?.as_fd(), name, text)?;
+    }
+    Ok(true)
+}
+
+/// Writes a file of ours where the root is ours.
+fn write_in_root(root: BorrowedFd<'_>, (target, text): &File) -> Result<(), RootfsError> {
+    let parent =
+        fs::make_dirs_in_root(root, target.parent().unwrap_or(Path::new("/")), Mode::from_raw_mode(0o755))?;
+    Ok(write_new(parent.as_fd(), target.file_name().unwrap_or_default(), text)?)
+}
+
+fn write_new(folder: BorrowedFd<'_>, name: &OsStr, text: &str) -> Result<(), FsError> {
+    let wrong = |e: io::Error| FsError::new("write", name, e);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd =
+        rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o644)).map_err(|e| wrong(e.into()))?;
+    // The caller's file mode mask is not meant for these.
+    rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o644)).map_err(|e| wrong(e.into()))?;
+    io::Write::write_all(&mut std::fs::File::from(fd), text.as_bytes()).map_err(wrong)
 }
 
 /// A link where `/dev` or `/proc` belongs would lead the kernel's mounts, or files made in them,

@@ -130,7 +130,7 @@ pub fn defaults(
     warn: Warn<'_>,
 ) -> Result<ImageDefaults, Error> {
     let reference: ImageReference = text.parse()?;
-    let image = Store::open(&host.data)?.resolve(&reference)?;
+    let image = Store::look(&host.data).resolve(&reference)?;
     let has = Platform { os: image.config.os.clone(), architecture: image.config.architecture.clone() };
     require_platform(text, &has, platform)?;
     if let Some(foreign) = image.config.foreign_platform() {

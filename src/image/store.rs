@@ -257,6 +257,11 @@ impl Store {
         Ok(store)
     }
 
+    /// The store in `dir` for a look: nothing is made and nothing is removed.
+    pub fn look(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
     /// The image a person means: by name, by digest, or by its id or the first 4 or more digits of it.
     ///
     /// # Errors
