@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::UnshareFlags;
 
 use crate::container::console::{self, Relay};
-use crate::container::idmap::map_text;
+use crate::container::idmap::{IdMap, map_text};
 use crate::container::idspace;
 use crate::container::plan::{End, PLAN_BYTES_MAX, Plan, REPORT_BYTES_MAX, Report};
 use crate::error::{Error, ErrorKind, Fault};
@@ -78,8 +78,8 @@ impl Fault for LifecycleError {
 
 /// Everything needed to start.
 pub struct Launch<'a> {
-    /// What the stage does.
-    pub plan: Plan,
+    /// The ids of its user namespace; `None` makes none.
+    pub map: Option<&'a IdMap>,
     /// What stands on 0, 1 and 2 of the command; `None` hands ours over.
     pub stdio: [Option<OwnedFd>; 3],
     /// Input of ours goes to the container's terminal.
@@ -113,23 +113,17 @@ pub struct Running {
     not_executed: Option<(i32, Error)>,
 }
 
-/// Starts the stage and gives it its plan.
+/// Starts the stage: it makes its namespaces and waits for its plan, while we prepare that.
 ///
 /// # Errors
-/// What the kernel or `newuidmap` refuse; what fails later is [`Running::supervise`]'s.
-pub fn start(mut launch: Launch<'_>) -> Result<Running, Error> {
-    give_size(&mut launch.plan.spec);
+/// What the kernel refuses at once; what fails later is [`Running::supervise`]'s.
+pub fn begin(launch: Launch<'_>) -> Result<Running, Error> {
     let signals = take_signals()?;
     let (ours, theirs) = channel::pair()?;
-    let plan = serde_json::to_vec(&launch.plan).map_err(|e| Error::new(ErrorKind::Bug, e.to_string()))?;
-    if plan.len() > PLAN_BYTES_MAX {
-        return Err(LifecycleError::PlanTooLarge { bytes: plan.len() }.into());
-    }
-    let own_maps = launch.plan.map.as_ref().filter(|m| m.is_single());
+    let own_maps = launch.map.filter(|m| m.is_single());
     let own_maps = own_maps.map(|m| (map_text(&m.uids), map_text(&m.gids)));
     let mut unshare = UnshareFlags::NEWNS;
-    unshare.set(UnshareFlags::NEWUSER, launch.plan.map.is_some());
-    let needs_us = launch.plan.map.is_some() && own_maps.is_none();
+    unshare.set(UnshareFlags::NEWUSER, launch.map.is_some());
     // Until its last steps nothing ties the container's first process to the stage: if the stage is
     // killed then, that process comes to us.
     process::adopt_orphans()?;
@@ -141,10 +135,10 @@ pub fn start(mut launch: Launch<'_>) -> Result<Running, Error> {
             cgroup: launch.cgroup,
             unshare,
             own_maps: own_maps.as_ref().map(|(u, g)| (u.as_str(), g.as_str())),
-            wait_for_go: needs_us,
+            wait_for_go: launch.map.is_some() && own_maps.is_none(),
         },
     )?;
-    let mut running = Running {
+    Ok(Running {
         stage,
         socket: ours,
         signals,
@@ -155,13 +149,7 @@ pub fn start(mut launch: Launch<'_>) -> Result<Running, Error> {
         kill_at: None,
         interrupts: 0,
         not_executed: None,
-    };
-    if needs_us {
-        running.let_go(&launch.plan)?;
-    }
-    // A stage that failed already has said why: that is read by `supervise`.
-    let _sent = channel::send_bytes(running.socket.as_fd(), &plan);
-    Ok(running)
+    })
 }
 
 /// The terminal inside has our size before its command can ask for it.
@@ -197,6 +185,25 @@ impl Running {
     /// The stage's number, while it lives.
     pub fn stage_pid(&self) -> i32 {
         self.stage.pid.as_raw_nonzero().get()
+    }
+
+    /// Gives the stage its plan, and the id maps it cannot write itself.
+    ///
+    /// # Errors
+    /// What `newuidmap` refuses, or a plan that is too large; what fails later is
+    /// [`supervise`](Self::supervise)'s.
+    pub fn tell(&mut self, mut plan: Plan) -> Result<(), Error> {
+        give_size(&mut plan.spec);
+        let text = serde_json::to_vec(&plan).map_err(|e| Error::new(ErrorKind::Bug, e.to_string()))?;
+        if text.len() > PLAN_BYTES_MAX {
+            return Err(LifecycleError::PlanTooLarge { bytes: text.len() }.into());
+        }
+        if plan.map.as_ref().is_some_and(|map| !map.is_single()) {
+            self.let_go(&plan)?;
+        }
+        // A stage that failed already has said why: that is read by `supervise`.
+        let _sent = channel::send_bytes(self.socket.as_fd(), &text);
+        Ok(())
     }
 
     /// Writes the id maps that the stage waits for.

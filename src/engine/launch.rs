@@ -16,7 +16,7 @@ use crate::container::cgroup::{self, Cgroup, CgroupError};
 use crate::container::delegation::{self, Lack, Support};
 use crate::container::idmap::IdMap;
 use crate::container::idspace;
-use crate::container::lifecycle::{self, Launch, Outcome};
+use crate::container::lifecycle::{self, Launch, Outcome, Running};
 use crate::container::limits::{Limits, Resource};
 use crate::container::options::{DeviceRequest, Network, SeccompChoice, Ulimit};
 use crate::container::plan::{End, Plan, PlannedMount, Root, Walls, hex};
@@ -144,6 +144,8 @@ pub struct Finished {
 /// # Errors
 /// What kept the command from being executed; a command that failed is no error.
 pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finished, Error> {
+    // The stage makes its namespaces while we prepare its plan; with limits it must wait for its cgroup.
+    let begun = decided.limits.resources().is_empty().then(|| begin(&decided, None)).transpose()?;
     fs::make_private_dirs(&host.data)?;
     let places = Places::open(&host.data)?;
     clear_away(host, &places, warn)?;
@@ -157,7 +159,8 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     let (image, id) = (decided.image.clone(), place.id().clone());
     let asked = audit::Asked { uid: host.uid, verb: "run", object: &image, id: id.as_str() };
     audit::append(&host.data, &asked, audit::Outcome::Started)?;
-    let (finished, cleared) = run_in(host, decided, filter, &mut place, volumes, warn);
+    let prepared = Prepared { decided, filter, volumes, begun };
+    let (finished, cleared) = run_in(host, prepared, &mut place, warn);
     // What could not be removed now is found by the next command, as long as its record is there.
     if let Err(error) = cleared.and_then(|()| remove_place(host, place)) {
         warn(&format!("{error}; the next command tries again"));
@@ -225,15 +228,32 @@ fn write_cidfile(path: &Path, id: &ContainerId) -> Result<PathBuf, Error> {
     Ok(path.to_owned())
 }
 
+/// What is ready before the container has its cgroup.
+struct Prepared {
+    decided: Decided,
+    filter: String,
+    volumes: Vec<PathBuf>,
+    begun: Option<Running>,
+}
+
+fn begin(decided: &Decided, cgroup: Option<&Cgroup>) -> Result<Running, Error> {
+    lifecycle::begin(Launch {
+        map: decided.map.as_ref(),
+        stdio: [stdin_of(decided)?, None, None],
+        interactive: decided.interactive,
+        cgroup: cgroup.map(Cgroup::dir),
+        grace: decided.grace,
+    })
+}
+
 /// Runs it, and takes its cgroup away however it ended: how it went, and how that went.
 fn run_in(
     host: &Host,
-    mut decided: Decided,
-    filter: String,
+    prepared: Prepared,
     place: &mut Place,
-    volumes: Vec<PathBuf>,
     warn: Warn<'_>,
 ) -> (Result<Finished, Error>, Result<(), Error>) {
+    let Prepared { mut decided, filter, volumes, begun } = prepared;
     let name = decided.arguments.first().cloned().unwrap_or_default();
     // Without either a dead command leaves only its folder, which is found without a record.
     let saved = if volumes.is_empty() && decided.name.is_none() {
@@ -245,7 +265,9 @@ fn run_in(
         Ok(cgroup) => cgroup,
         Err(error) => return (Err(error), Ok(())),
     };
-    let outcome = supervise(host, decided, filter, place, cgroup.as_ref());
+    let running = begun.map_or_else(|| begin(&decided, cgroup.as_ref()), Ok);
+    let outcome =
+        running.and_then(|running| supervise(host, running, decided, filter, place, cgroup.is_some()));
     let denials = cgroup.as_ref().map(Denials::of).unwrap_or_default();
     let cleared = match cgroup {
         Some(cgroup) => cgroup.kill().and_then(|()| cgroup.remove()).map_err(Error::from),
@@ -256,16 +278,14 @@ fn run_in(
 
 fn supervise(
     host: &Host,
+    mut running: Running,
     decided: Decided,
     filter: String,
     place: &mut Place,
-    cgroup: Option<&Cgroup>,
+    has_own_cgroup: bool,
 ) -> Result<Outcome, Error> {
-    let (interactive, grace) = (decided.interactive, decided.grace);
-    let stdio = [stdin_of(&decided)?, None, None];
-    let plan = plan(host, decided, filter, place, cgroup.is_some())?;
-    let running =
-        lifecycle::start(Launch { plan, stdio, interactive, cgroup: cgroup.map(Cgroup::dir), grace })?;
+    let plan = plan(host, decided, filter, place, has_own_cgroup)?;
+    running.tell(plan)?;
     let stage = ProcessId::of(running.stage_pid());
     running.supervise(|pid| {
         Ok(place.save(|record| {
