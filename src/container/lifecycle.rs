@@ -22,7 +22,7 @@ use crate::sys::channel;
 use crate::sys::process::{self, Child, ProcessError, StageStart};
 
 /// How long a container may take until its first process exists, in seconds. A host that is busy
-/// needs tens of milliseconds; libcontainer can hang for ever (design note 0002).
+/// needs tens of milliseconds; libcontainer can hang for ever (docs/decisions/0002).
 const START_DEADLINE_S: u64 = 60;
 /// How long processes of a start that failed may take to die, once killed.
 const ORPHANS_PATIENCE: Duration = Duration::from_secs(5);

@@ -103,7 +103,7 @@ pub enum UserNamespace {
     Root,
     /// A new one where the caller is itself, and nobody else exists.
     KeepId,
-    /// The host's: only root may, and only by saying so.
+    /// A new one that has every id of the host as itself: only root may, and only by saying so.
     Host,
 }
 

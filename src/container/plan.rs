@@ -107,8 +107,6 @@ pub struct Walls {
     pub filter: String,
     /// Landlock: where files can be written; `None` is no second wall.
     pub landlock: Option<Vec<PathBuf>>,
-    /// A kernel without Landlock is refused.
-    pub landlock_required: bool,
     /// The file mode mask of the command.
     pub umask: u32,
     /// A reaper of ours is the first process.

@@ -13,7 +13,7 @@ use std::str::FromStr;
 use caps::{CapSet, Capability, CapsHashSet};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    RulesetCreatedAttr, Scope,
 };
 use oci_spec::runtime::{Capabilities, LinuxNamespaceType, PosixRlimit, Process, Spec};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -76,9 +76,6 @@ pub enum WallError {
     /// Landlock refused.
     #[error("cannot build the second wall (Landlock)")]
     Landlock(#[from] landlock::RulesetError),
-    /// The kernel has no Landlock and the policy names it.
-    #[error("this kernel has no Landlock, and the policy names it as a wall")]
-    NoLandlock,
     /// A resource limit was not taken.
     #[error("cannot set the resource limit `{name}` to {soft}:{hard}")]
     Limit {
@@ -103,7 +100,6 @@ pub enum WallError {
 impl Fault for WallError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoLandlock => ErrorKind::Unsupported,
             Self::NotGenuine { .. } | Self::Limit { .. } => ErrorKind::Denied,
             Self::Unknown { .. } => ErrorKind::Usage,
             Self::Filter(e) => e.kind(),
@@ -324,7 +320,7 @@ fn descend(spec: &Spec, walls: &Walls) -> Result<std::convert::Infallible, NotEx
     }
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     if let Some(writable) = &walls.landlock {
-        restrict_files(writable, walls.landlock_required)?;
+        restrict_files(writable)?;
     }
     // Without no_new_privs the kernel takes a filter only from who holds CAP_SYS_ADMIN, so it goes
     // first; with it the filter goes last, when nothing of ours is left to do.
@@ -420,7 +416,7 @@ fn set_rlimit(limit: &PosixRlimit) -> Result<(), WallError> {
 
 /// Files can be read and executed everywhere, since only what was named is there, and written only
 /// below `writable`. Sockets without a file and signals stop at the edge.
-fn restrict_files(writable: &[PathBuf], required: bool) -> Result<(), WallError> {
+fn restrict_files(writable: &[PathBuf]) -> Result<(), WallError> {
     let every = AccessFs::from_all(LANDLOCK_ABI);
     let read = AccessFs::from_read(LANDLOCK_ABI);
     let created = Ruleset::default()
@@ -432,10 +428,7 @@ fn restrict_files(writable: &[PathBuf], required: bool) -> Result<(), WallError>
     for path in writable {
         ruleset = add_rule(ruleset, path, every)?;
     }
-    let status = ruleset.no_new_privs(false).restrict_self()?;
-    if required && status.ruleset == RulesetStatus::NotEnforced {
-        return Err(WallError::NoLandlock);
-    }
+    ruleset.no_new_privs(false).restrict_self()?;
     Ok(())
 }
 

@@ -418,7 +418,6 @@ fn plan(
         walls: Walls {
             filter,
             landlock: decided.landlock,
-            landlock_required: false,
             umask: decided.umask,
             init: decided.init,
             propagation,

@@ -26,6 +26,7 @@ use crate::engine::program::{self, Needs, ProgramError, Question};
 use crate::engine::reach::Mount;
 use crate::error::{Error, ErrorKind};
 use crate::sys::fs;
+use crate::sys::process;
 
 /// Memory of a tool, and swap, unless something else is said, in bytes.
 const MEMORY_BYTES_DEFAULT: u64 = 4 << 30;
@@ -284,6 +285,9 @@ fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Undec
     let mut notes = std::mem::take(&mut ground.notes);
     notes
         .extend(policy.workspaces.iter().filter_map(|(path, _)| worktree_note(&host.cwd.join(path), &files)));
+    if process::landlock_version().is_none() {
+        notes.push("this kernel has no Landlock: the second wall around files is missing".to_owned());
+    }
     let mut mounts = ground.mounts;
     mounts.push(tmpfs("/tmp"));
     mounts.extend(files.iter().map(bind));
