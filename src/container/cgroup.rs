@@ -4,7 +4,7 @@
 //! `cuddy-ID`; our own process, where it has to leave, sits beside it in `cuddy-self`.
 //!
 //! An out-of-memory kill takes the process that grew, as under Docker, not the whole container
-//! (`memory.oom.group` stays 0): the rest of it lives to tell, and [`Cgroup::oom_kills`] counts.
+//! (`memory.oom.group` stays 0): the rest of it lives to tell, and `Cgroup::oom_kills` counts.
 
 use std::fs::File;
 use std::io::{self, Write};

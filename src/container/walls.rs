@@ -1,6 +1,6 @@
 //! The last steps inside a container, between libcontainer's namespaces and the command's exec.
 //!
-//! [`raise`] needs privileges and runs first: masks, terminal, propagation. [`drop_to_command`]
+//! `raise` needs privileges and runs first: masks, terminal, propagation. `drop_to_command`
 //! gives up everything and executes. Both run in the container's first process and nowhere else.
 //! Every wall that cannot be built is an error: nothing goes on weaker than it was asked for.
 
