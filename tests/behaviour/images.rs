@@ -347,12 +347,12 @@ fn a_folder_to_start_in_that_is_a_link_stays_inside() {
     host.write("canary/file", "alive");
     let outside = host.text("canary");
     for target in [outside.as_str(), "../../../../../../../..", "/proc/self/fd/7", "/proc/1/root"] {
-        let layer = Layer::new().symlink("work", target);
-        let config = json!({"Entrypoint": [PROBE], "WorkingDir": "/work/below"});
+        let layer = Layer::new().symlink("app", target);
+        let config = json!({"Entrypoint": [PROBE], "WorkingDir": "/app/below"});
         load(&host, "it", &Image::new(vec![Layer::probe(), layer], config));
         let ended = run(&host, &[], &["ls", "."]);
         assert!(!ended.text().contains("\"file\""), "{target}: {ended:?}");
-        let ended = run(&host, &["-w", "/work"], &["identity"]);
+        let ended = run(&host, &["-w", "/app"], &["identity"]);
         assert!(ended.code == 0 || ended.code == 125, "{target}: {ended:?}");
         if ended.code == 0 {
             let seen = ended.sees();
