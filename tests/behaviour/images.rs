@@ -51,6 +51,17 @@ fn an_image_runs_whatever_archive_and_packing_it_came_in() {
 }
 
 #[test]
+fn a_container_that_ends_does_not_make_the_host_write_its_disk_out() {
+    let host = Host::new();
+    load(&host, "it", &probe_image());
+    let seen = run(&host, &[], &["mounts"]).sees();
+    let root = seen.one("mount", "point", "/");
+    assert!(root.text("super_options").split(',').any(|option| option == "volatile"), "{root:?}");
+    // What `volatile` leaves is closed even to its owner, and goes all the same.
+    assert_eq!(names(&host.data().join("containers")).len(), 0);
+}
+
+#[test]
 fn an_image_is_run_by_every_name_it_has() {
     let host = Host::new();
     let image = probe_image();
