@@ -3,7 +3,7 @@
 //! It decides nothing but what only the moment can tell: the id, where a cgroup can be had.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -232,8 +232,8 @@ struct Prepared {
 fn begin(decided: &Decided, cgroup: Option<&Cgroup>) -> Result<Running, Error> {
     lifecycle::begin(Launch {
         map: decided.map.as_ref(),
-        stdio: [stdin_of(decided)?, None, None],
         interactive: decided.interactive,
+        tty: decided.tty,
         cgroup: cgroup.map(Cgroup::dir),
         grace: decided.grace,
     })
@@ -333,15 +333,6 @@ impl Denials {
         };
         Ok(Finished { code: outcome.end.code(), error })
     }
-}
-
-/// Nothing comes in unless it was asked for, as Docker has it; a terminal brings its own.
-fn stdin_of(decided: &Decided) -> Result<Option<OwnedFd>, Error> {
-    if decided.interactive && !decided.tty {
-        return Ok(None);
-    }
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    Ok(Some(null.map_err(|e| FsError::new("open", "/dev/null", e))?))
 }
 
 /// Makes folders with the mode of `/` inside, whatever the caller's mask is.
