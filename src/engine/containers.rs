@@ -53,7 +53,8 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let user = user(host, &options, &image);
     let map = map(host, options.userns, &image, user.as_deref(), &options.groups)?;
     let capabilities = spec::capabilities(&options.cap_add, &options.cap_drop, options.privileged)?;
-    let seccomp = if options.privileged { SeccompChoice::Unconfined } else { options.seccomp };
+    let default = if options.privileged { SeccompChoice::Unconfined } else { SeccompChoice::Default };
+    let seccomp = options.seccomp.unwrap_or(default);
     let mut labels: BTreeMap<String, String> = image.labels.into_iter().collect();
     labels.extend(options.labels);
     if let Some(name) = &options.hostname {
@@ -65,9 +66,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     }
     let workdir =
         options.workdir.or(image.workdir).filter(|w| !w.is_empty()).unwrap_or_else(|| "/".to_owned());
-    if !workdir.starts_with('/') {
-        return Err(OptionError::value("--workdir", workdir, "expected an absolute path").into());
-    }
+    let workdir = clean_workdir(&workdir)?;
     // Last: it makes folders.
     let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
     every.append(&mut mounts);
@@ -107,6 +106,22 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         umask: 0o022,
         grace: None,
     })
+}
+
+/// Docker's rule: `..` is taken out of the text before anything is looked at.
+fn clean_workdir(text: &str) -> Result<String, OptionError> {
+    if !text.starts_with('/') {
+        return Err(OptionError::value("--workdir", text, "expected an absolute path"));
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for name in text.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    Ok(format!("/{}", names.join("/")))
 }
 
 /// A folder or a file would be bound as it is, and could be written.
@@ -179,18 +194,23 @@ fn user(host: &Host, options: &Options, image: &ImageDefaults) -> Option<String>
 fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<Vec<String>, Error> {
     let mut order: Vec<String> = Vec::new();
     let mut values: BTreeMap<String, String> = BTreeMap::new();
-    let mut set = |name: String, value: String| {
+    let mut set = |name: String, value: Option<String>| {
+        let Some(value) = value else {
+            values.remove(&name);
+            order.retain(|known| *known != name);
+            return;
+        };
         if values.insert(name.clone(), value).is_none() {
             order.push(name);
         }
     };
-    set("PATH".to_owned(), PATH_DEFAULT.to_owned());
+    set("PATH".to_owned(), Some(PATH_DEFAULT.to_owned()));
     if options.userns == UserNamespace::KeepId {
         // Whose home this caller's number has inside nobody says.
-        set("HOME".to_owned(), "/".to_owned());
+        set("HOME".to_owned(), Some("/".to_owned()));
     }
     if options.tty {
-        set("TERM".to_owned(), "xterm".to_owned());
+        set("TERM".to_owned(), Some("xterm".to_owned()));
     }
     let mut entries: Vec<EnvEntry> = Vec::new();
     for text in &image.environment {
@@ -205,10 +225,11 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
         let text = String::from_utf8(bytes).map_err(|e| {
             FsError::new("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e))
         })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let lines = text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
         for line in lines {
             entries.push(
-                EnvEntry::parse(line)
+                EnvEntry::parse_line(line)
                     .map_err(|e| Error::from(e).context(format!("in `{}`", path.display())))?,
             );
         }
@@ -216,11 +237,11 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
     entries.extend(options.environment.iter().cloned());
     for entry in entries {
         match entry {
-            EnvEntry::Set(name, value) => set(name, value),
+            EnvEntry::Set(name, value) => set(name, Some(value)),
+            // What we do not have takes the image's own away.
             EnvEntry::Copy(name) => {
-                if let Some(value) = host.environment.get(&name) {
-                    set(name, value.clone());
-                }
+                let value = host.environment.get(&name).cloned();
+                set(name, value);
             }
         }
     }
@@ -264,6 +285,12 @@ fn mounts(
 ) -> Result<(Vec<PlannedMount>, Vec<PathBuf>), Error> {
     let mut planned = Vec::new();
     let mut own = Vec::new();
+    for (i, request) in requests.iter().enumerate() {
+        if requests[..i].iter().any(|earlier| earlier.target == request.target) {
+            let target = request.target.display();
+            return Err(Error::new(ErrorKind::Usage, format!("duplicate mount point: `{target}`")));
+        }
+    }
     let covered = |target: &Path| requests.iter().any(|r| r.target == target);
     let declared: Vec<_> = declared.iter().map(|path| declared_volume(path)).collect::<Result<_, _>>()?;
     let declared = declared.into_iter().filter(|request| !covered(&request.target));

@@ -361,7 +361,12 @@ fn plan(
             Root::Layers { lowers, upper, work }
         }
     };
-    let hostname = decided.hostname.clone().unwrap_or_else(|| place.id().short().to_owned());
+    let hostname = match (&decided.hostname, decided.network) {
+        (Some(name), _) => name.clone(),
+        // Docker's rule: who is on the host's network has its name.
+        (None, Network::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        (None, Network::None) => place.id().short().to_owned(),
+    };
     let rootfs = place.scratch().join("rootfs");
     let mut environment = decided.environment;
     if !environment.iter().any(|e| e.starts_with("HOSTNAME=")) && decided.masks != Masks::Strict {
@@ -424,19 +429,28 @@ fn network_files(
 ) -> Result<Vec<(PathBuf, String)>, Error> {
     /// Largest `/etc/resolv.conf` of the host that is passed on, in bytes.
     const RESOLV_BYTES_MAX: u64 = 64 << 10;
-    let mut table = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    table.push_str(&format!("127.0.0.1\t{hostname}\n"));
+    /// Largest `/etc/hosts` of the host that is passed on, in bytes: lists of what to block are large.
+    const HOSTS_BYTES_MAX: u64 = 16 << 20;
+    let of_host = |path: &str, bytes_max| match fs::read_file(Path::new(path), bytes_max) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(e) if e.source.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(Error::from(e)),
+    };
+    let (mut table, resolv) = match network {
+        Network::None => {
+            let own = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+            (format!("{own}127.0.0.1\t{hostname}\n"), String::new())
+        }
+        Network::Host => {
+            (of_host("/etc/hosts", HOSTS_BYTES_MAX)?, of_host("/etc/resolv.conf", RESOLV_BYTES_MAX)?)
+        }
+    };
+    if !table.is_empty() && !table.ends_with('\n') {
+        table.push('\n');
+    }
     for (name, address) in hosts {
         table.push_str(&format!("{address}\t{name}\n"));
     }
-    let resolv = match network {
-        Network::None => String::new(),
-        Network::Host => match fs::read_file(Path::new("/etc/resolv.conf"), RESOLV_BYTES_MAX) {
-            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
-            Err(e) if e.source.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(e.into()),
-        },
-    };
     let file = |name: &str, text| (Path::new("/etc").join(name), text);
     Ok(vec![file("hostname", format!("{hostname}\n")), file("hosts", table), file("resolv.conf", resolv)])
 }

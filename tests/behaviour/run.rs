@@ -70,7 +70,7 @@ fn what_cannot_be_run_is_125_and_says_which_word_is_wrong() {
         (&["--stop-timeout", "soon"], "soon"),
         (&["--userns", "somebody"], "somebody"),
         (&["--name", "../up"], "../up"),
-        (&["-e", "=value"], "=value"),
+        (&["-e", "=value"], "`=…`"),
         (&["--env-file", "no-such-file"], "no-such-file"),
         (&["-w", "relative"], "relative"),
         (&["--device", "/etc/passwd"], "/etc/passwd"),
