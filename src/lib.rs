@@ -166,6 +166,23 @@ pub mod cli {
     pub mod args;
     /// ● Tables, JSON, errors, exit codes, raw mode.
     pub mod terminal;
+    /// Go templates, as `--format` takes them.
+    pub mod template {
+        /// ○ The text of a template into tokens.
+        pub mod lex;
+        /// ○ Tokens into a tree, and why a template is none.
+        pub mod parse;
+        /// ○ What a template computes with.
+        pub mod value;
+        /// ○ `print`, `println`, `printf`.
+        pub mod printf;
+        /// ○ The functions of Go and of Docker.
+        pub mod functions;
+        /// ○ A template and a value into text, within ceilings.
+        pub mod render;
+        /// ○ `--format`: rows by a template, by a table or as JSON.
+        pub mod rows;
+    }
     /// ● `run`.
     pub mod containers;
     /// ● `load`, `import`, `images`.
