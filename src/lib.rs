@@ -183,12 +183,14 @@ pub mod cli {
         /// ○ `--format`: rows by a template, by a table or as JSON.
         pub mod rows;
     }
+    /// ○ Sizes and ages as Docker prints them.
+    pub mod units;
     /// ● `run`.
     pub mod containers;
-    /// ● `load`, `import`, `images`.
+    /// ● What is done with images.
     pub mod images;
     /// ● `mcp run`.
     pub mod mcp;
-    /// ● `doctor`, `version`.
+    /// ● `doctor`, `version`, `system`.
     pub mod system;
 }

@@ -278,7 +278,10 @@ pub fn history(host: &Host, text: &str) -> Result<Vec<Step>, Error> {
             id: None,
             created_s: step["created"].as_str().and_then(when::parse).map(|(seconds, _)| seconds),
             created_by: said("created_by"),
-            bytes: folder.map(|folder| store.layer_note(&folder)).transpose()?.map_or(0, |note| note.file_bytes),
+            bytes: folder
+                .map(|folder| store.layer_note(&folder))
+                .transpose()?
+                .map_or(0, |note| note.file_bytes),
             comment: said("comment"),
         });
     }
@@ -381,5 +384,6 @@ pub fn folder_bytes(folder: &Path) -> u64 {
 /// # Errors
 /// `Bug`, when it cannot be written as JSON.
 pub fn value(inspection: &Inspection) -> Result<Value, Error> {
-    serde_json::to_value(inspection).map_err(|e| Error::new(ErrorKind::Bug, format!("cannot write JSON: {e}")))
+    serde_json::to_value(inspection)
+        .map_err(|e| Error::new(ErrorKind::Bug, format!("cannot write JSON: {e}")))
 }

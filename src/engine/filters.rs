@@ -84,16 +84,16 @@ impl Filters {
                 text.split_once('=').ok_or_else(|| FilterError::Form { text: shown(text) })?;
             let name = name.trim().to_lowercase();
             let value = value.trim();
-            let wrong =
-                |reason| FilterError::Value { name: name.clone(), value: shown(value), reason };
-            let image = || {
-                value.parse::<ImageReference>().map_err(|_e| wrong("expected the name or id of an image"))
-            };
+            let wrong = |reason| FilterError::Value { name: name.clone(), value: shown(value), reason };
+            let image =
+                || value.parse::<ImageReference>().map_err(|_e| wrong("expected the name or id of an image"));
             if !known.contains(&name.as_str()) {
                 return Err(FilterError::Unknown { name: shown(&name), known });
             }
             match name.as_str() {
-                "dangling" => filters.dangling = Some(truth(value).ok_or_else(|| wrong("expected true or false"))?),
+                "dangling" => {
+                    filters.dangling = Some(truth(value).ok_or_else(|| wrong("expected true or false"))?)
+                }
                 "label" => filters.labels.push(label(value)),
                 "label!" => filters.no_labels.push(label(value)),
                 "before" => filters.before.push(image()?),

@@ -1,6 +1,8 @@
 //! `tag`, `rmi`, `image prune`, `system prune`: names and images come and go, each change with a line in
 //! the audit.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::audit;
@@ -70,7 +72,7 @@ pub fn remove(host: &Host, text: &str, is_forced: bool) -> Result<Vec<Gone>, Err
     })?;
     let id = gone.iter().find_map(|gone| match gone {
         Gone::Deleted(id) => Some(id),
-        Gone::Untagged(_) => None,
+        Gone::Untagged(_) | Gone::Layers(_) => None,
     });
     record(host, "rmi", &reference.familiar(), id)?;
     Ok(gone)
@@ -97,7 +99,7 @@ pub fn prune_images(host: &Host, all: bool, filters: &Filters, verb: &str) -> Re
     let store = storage::open(host)?;
     let all = all || filters.dangling == Some(false);
     let (images, bytes) = storage::collect(host, store.begin_collection()?, |index, uses| {
-        let mut labels_fit = std::collections::BTreeMap::new();
+        let mut labels_fit = BTreeMap::new();
         if filters.asks_for_labels() {
             for id in index.images.keys() {
                 labels_fit.insert(id.clone(), filters.fits_labels(&catalog::labels(&store, id)?));
@@ -111,10 +113,15 @@ pub fn prune_images(host: &Host, all: bool, filters: &Filters, verb: &str) -> Re
         match gone {
             Gone::Untagged(name) => record(host, verb, &name.familiar(), None)?,
             Gone::Deleted(id) => record(host, verb, "", Some(id))?,
+            Gone::Layers(_) => {}
         }
     }
     Ok(Pruned { images, volumes: Vec::new(), bytes })
 }
+
+/// A volume younger than this, in seconds, may be that of a container that is being started: no start
+/// takes longer.
+const START_MAX_S: i64 = 60;
 
 /// Takes away volumes without a name of a person that no container uses.
 ///
@@ -122,14 +129,13 @@ pub fn prune_images(host: &Host, all: bool, filters: &Filters, verb: &str) -> Re
 /// What the kernel says.
 pub fn prune_volumes(host: &Host) -> Result<Pruned, Error> {
     let mut pruned = Pruned::default();
-    // Who starts a container is inside the gate until its record says which volumes it has.
-    let store = storage::open(host)?;
-    let collection = store.begin_collection()?;
     let uses = storage::uses(host)?;
     let mut folders: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(host.data.join("volumes")).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.parse::<ContainerId>().is_ok() && !uses.volumes.contains(&entry.path()) {
+        let changed_s = entry.metadata().map_or(i64::MAX, |meta| meta.mtime());
+        let is_old = changed_s.saturating_add(START_MAX_S) < catalog::now_s();
+        if is_old && name.parse::<ContainerId>().is_ok() && !uses.volumes.contains(&entry.path()) {
             pruned.bytes += folder_bytes(&entry.path());
             folders.push(entry.path());
             pruned.volumes.push(name);
@@ -141,7 +147,6 @@ pub fn prune_volumes(host: &Host) -> Result<Pruned, Error> {
         (Err(error), Some(map)) if error.kind == ErrorKind::Denied => idspace::inside(&map, remove)?,
         (other, _) => other?,
     }
-    drop(collection);
     pruned.volumes.iter().try_for_each(|name| record(host, "system prune", name, None))?;
     Ok(pruned)
 }
