@@ -86,9 +86,15 @@ fn usage_row(kind: &str, usage: &Usage) -> Value {
 fn verbose(usage: &DiskUsage, format: Option<&str>) -> Result<String, Error> {
     let now_s = catalog::now_s();
     let images: Vec<Value> = usage.each_image.iter().map(|image| image_row(image, now_s)).collect();
-    let containers = usage.each_container.iter().map(
-        |(id, bytes)| json!({ "ID": id.get(..12).unwrap_or(id), "Size": units::size(*bytes, SUM_DIGITS) }),
-    );
+    let containers = usage.each_container.iter().map(|(container, bytes)| {
+        json!({
+            "ID": container.id.short(),
+            "Image": container.image,
+            "LocalVolumes": container.volumes.to_string(),
+            "Size": units::size(*bytes, SUM_DIGITS),
+            "Names": container.name.as_ref().map(|name| name.as_str()).unwrap_or_default(),
+        })
+    });
     let containers = containers.collect::<Vec<_>>();
     let volumes = usage.each_volume.iter().map(|(name, links, bytes)| {
         json!({ "Name": name, "Links": links.to_string(), "Size": units::size(*bytes, SUM_DIGITS) })
@@ -101,23 +107,22 @@ fn verbose(usage: &DiskUsage, format: Option<&str>) -> Result<String, Error> {
         Some("json") => return Ok(format!("{document}\n")),
         Some(template) => return Ok(render(template, &document)? + "\n"),
     }
+    let of_images = "Repository Tag ID CreatedSince Size SharedSize UniqueSize Containers";
     let tables = [
-        (
-            "Images space usage:",
-            "Repository Tag ID CreatedSince Size SharedSize UniqueSize Containers",
-            &images,
-        ),
-        ("Containers space usage:", "ID Size", &containers),
-        ("Local Volumes space usage:", "Name Links Size", &volumes),
-        ("Build cache usage: 0B", "ID CacheType Size", &Vec::new()),
+        ("Images space usage:", "IMAGE ID", of_images, &images),
+        ("Containers space usage:", "CONTAINER ID", "ID Image LocalVolumes Size Names", &containers),
+        ("Local Volumes space usage:", "", "Name Links Size", &volumes),
+        ("Build cache usage: 0B", "CACHE ID", "ID CacheType Size", &Vec::new()),
     ];
-    let titles = json!({
-        "Repository": "REPOSITORY", "Tag": "TAG", "ID": "ID", "CreatedSince": "CREATED", "Size": "SIZE",
+    let mut titles = json!({
+        "Repository": "REPOSITORY", "Tag": "TAG", "CreatedSince": "CREATED", "Size": "SIZE",
         "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE", "Containers": "CONTAINERS",
-        "Name": "VOLUME NAME", "Links": "LINKS", "CacheType": "CACHE TYPE",
+        "Image": "IMAGE", "LocalVolumes": "LOCAL VOLUMES", "Names": "NAMES", "Name": "VOLUME NAME",
+        "Links": "LINKS", "CacheType": "CACHE TYPE",
     });
     let mut texts = Vec::new();
-    for (heading, columns, rows) in tables {
+    for (heading, id, columns, rows) in tables {
+        titles["ID"] = id.into();
         let columns: Vec<String> = columns.split(' ').map(|column| format!("{{{{.{column}}}}}")).collect();
         let table = Format::parse(None, &columns.join("\t"))?.print(rows, &titles, Shape::Any)?;
         texts.push(format!("{heading}\n\n{table}"));

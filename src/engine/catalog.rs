@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::filters::Filters;
 use crate::engine::host::Host;
-use crate::engine::storage::{self, Uses};
+use crate::engine::storage::{self, ContainerUse, Uses};
 use crate::error::{Error, ErrorKind};
 use crate::image::config::ImageConfig;
 use crate::image::index::ImageRecord;
@@ -100,7 +100,7 @@ pub struct ImageUsage {
 }
 
 /// What takes how much of the disk.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct DiskUsage {
     /// Images: their layers, unpacked and as they came, and what describes them.
     pub images: Usage,
@@ -110,8 +110,8 @@ pub struct DiskUsage {
     pub volumes: Usage,
     /// Each image.
     pub each_image: Vec<ImageUsage>,
-    /// Each container: its id and its bytes.
-    pub each_container: Vec<(String, u64)>,
+    /// Each container and the bytes it wrote.
+    pub each_container: Vec<(ContainerUse, u64)>,
     /// Each volume: its name, how many containers use it, its bytes.
     pub each_volume: Vec<(String, usize, u64)>,
 }
@@ -301,14 +301,13 @@ pub fn disk_usage(host: &Host) -> Result<DiskUsage, Error> {
     let uses = storage::uses(host)?;
     let mut usage = DiskUsage::default();
     images_usage(&store, &uses, &mut usage)?;
-    for folder in &uses.own {
-        let bytes = folder_bytes(&folder.join("upper"));
-        let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        usage.each_container.push((id, bytes));
+    usage.containers.total = uses.containers.len();
+    usage.containers.active = uses.containers.len();
+    for container in uses.containers {
+        let bytes = folder_bytes(&container.folder.join("upper"));
         usage.containers.bytes += bytes;
+        usage.each_container.push((container, bytes));
     }
-    usage.containers.total = uses.own.len();
-    usage.containers.active = uses.own.len();
     for entry in std::fs::read_dir(host.data.join("volumes")).into_iter().flatten().flatten() {
         let is_used = uses.volumes.contains(&entry.path());
         let bytes = folder_bytes(&entry.path().join("_data"));

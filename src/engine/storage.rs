@@ -13,6 +13,7 @@ use crate::image::garbage::{Collection, Garbage};
 use crate::image::index::Index;
 use crate::image::removal::ImageUse;
 use crate::image::store::Store;
+use crate::names::{ContainerId, Name};
 
 /// What the containers of this host need.
 #[derive(Debug, Default)]
@@ -23,8 +24,23 @@ pub struct Uses {
     pub folders: BTreeSet<PathBuf>,
     /// Folders of volumes that end with them.
     pub volumes: BTreeSet<PathBuf>,
-    /// Their own folders.
-    pub own: BTreeSet<PathBuf>,
+    /// They themselves.
+    pub containers: Vec<ContainerUse>,
+}
+
+/// One container that runs.
+#[derive(Debug)]
+pub struct ContainerUse {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its image as typed.
+    pub image: String,
+    /// Its name.
+    pub name: Option<Name>,
+    /// How many volumes end with it.
+    pub volumes: usize,
 }
 
 /// The store, without what dead commands left in it.
@@ -56,7 +72,13 @@ pub fn open(host: &Host) -> Result<Store, Error> {
 pub fn uses(host: &Host) -> Result<Uses, Error> {
     let mut uses = Uses::default();
     for record in state::living(&host.data)? {
-        uses.own.insert(host.data.join("containers").join(record.id.as_str()));
+        uses.containers.push(ContainerUse {
+            folder: host.data.join("containers").join(record.id.as_str()),
+            id: record.id.clone(),
+            image: record.image,
+            name: record.name,
+            volumes: record.volumes.len(),
+        });
         uses.folders.extend(record.layers);
         uses.volumes.extend(record.volumes);
         if let Some(image) = record.image_id {
