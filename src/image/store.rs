@@ -279,9 +279,8 @@ impl Store {
         let index = self.index()?;
         let gone = || StoreError::NotFound { name: id.to_string(), similar: Vec::new() };
         let record = index.images.get(id).ok_or_else(gone)?;
-        let layers = record.layers.iter().flat_map(|layer| [&layer.diff_id, &layer.blob]);
-        let documents = [Some(id), record.manifest.as_ref(), record.index.as_ref()];
-        lease.rely_on(layers.chain(documents.into_iter().flatten())).map_err(StoreError::Fs)?;
+        let layers = record.layers.iter().map(|layer| &layer.diff_id);
+        lease.rely_on(record.blobs().chain(layers).chain([id])).map_err(StoreError::Fs)?;
         // It may have gone before the lease was written.
         let index = self.index()?;
         if index.images.contains_key(id) { Ok(lease) } else { Err(gone()) }
