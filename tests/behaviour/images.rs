@@ -53,6 +53,17 @@ fn an_image_runs_whatever_archive_and_packing_it_came_in() {
 }
 
 #[test]
+fn a_container_that_ends_does_not_make_the_host_write_its_disk_out() {
+    let host = Host::new();
+    load(&host, "it", &probe_image());
+    let seen = run(&host, &[], &["mounts"]).sees();
+    let options = seen.mount("/").and_then(|root| root["super_options"].as_str()).unwrap_or_default();
+    assert!(options.split(',').any(|option| option.ends_with("volatile")), "{options}");
+    // What `volatile` leaves is closed even to its owner, and goes all the same.
+    assert_eq!(names(&host.data().join("containers")).len(), 0);
+}
+
+#[test]
 fn an_image_is_run_by_every_name_it_has() {
     let host = Host::new();
     let image = probe_image();
