@@ -29,6 +29,10 @@ use crate::image::tree::{Owners, remove_at};
 use crate::names::{Digest, ImageReference};
 use crate::sys::fs::{FsError, open_dir, random_bytes, replace_file};
 
+/// Largest zstd window of layers that are decompressed at the same time, in bytes: what `zstd -19`
+/// asks for. Those that need more wait for each other.
+const WINDOW_BYTES_SHARED: u64 = 8 * 1024 * 1024;
+
 /// Why something cannot come into the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
@@ -182,6 +186,8 @@ pub struct Staging<'s> {
     owners: Owners,
     stopped: AtomicBool,
     state: Mutex<State>,
+    /// Held while a stream with a large window is decompressed: one at a time.
+    large_window: Mutex<()>,
     // Before its lock: what is aside goes while the lock is held.
     session: Aside,
     _lock: ObjectLock,
@@ -260,8 +266,15 @@ impl<'s> Staging<'s> {
                 state.locks.insert(diff_id.clone(), lock);
             }
         }
-        let (stopped, state) = (AtomicBool::new(false), Mutex::new(state));
-        Ok(Self { store, owners, stopped, state, session, _lock: lock })
+        Ok(Self {
+            store,
+            owners,
+            stopped: AtomicBool::new(false),
+            state: Mutex::new(state),
+            large_window: Mutex::new(()),
+            session,
+            _lock: lock,
+        })
     }
 
     /// Whether the layer must still be given.
@@ -470,14 +483,7 @@ impl<'s> Staging<'s> {
             stopped: &self.stopped,
             not_written: None,
         };
-        let result = if makes_folder {
-            self.unpack(&mut source, name)
-                .map(|(aside, unpacked)| (unpacked.sums.clone(), Some((aside, unpacked))))
-        } else {
-            let sums = Stream::open(&mut source, CEILINGS.bytes).and_then(Stream::finish);
-            sums.map(|sums| (sums, None))
-                .map_err(|e| StagingError::Layer(LayerError::Read { layer: name.to_owned(), source: e }))
-        };
+        let result = self.read_all(&mut source, name, makes_folder);
         match (result, expected) {
             (Ok((sums, unpacked)), _) => Ok(Taken { sums, unpacked, blob }),
             (Err(_), _) if self.stopped.load(Ordering::Relaxed) => {
@@ -495,12 +501,25 @@ impl<'s> Staging<'s> {
         }
     }
 
-    fn unpack<R: Read>(&self, source: R, name: &str) -> Result<(Aside, Unpacked), StagingError> {
+    fn read_all<R: Read>(
+        &self,
+        source: R,
+        name: &str,
+        makes_folder: bool,
+    ) -> Result<(Sums, Option<(Aside, Unpacked)>), StagingError> {
+        let wrong = |source| StagingError::Layer(LayerError::Read { layer: name.to_owned(), source });
+        let stream = Stream::open(source, CEILINGS.bytes).map_err(wrong)?;
+        let _alone = (stream.window_bytes() > WINDOW_BYTES_SHARED)
+            .then(|| self.large_window.lock().unwrap_or_else(PoisonError::into_inner));
+        if !makes_folder {
+            return Ok((stream.finish().map_err(wrong)?, None));
+        }
         let aside = self.part();
         rustix::fs::mkdir(&aside.0, Mode::RWXU)
             .map_err(|e| broken(FsError::new("make the folder", &aside.0, e)))?;
-        let unpacked = unpack(source, name, &aside.0.join("fs"), self.owners, &CEILINGS);
-        Ok((aside, unpacked.map_err(StagingError::Layer)?))
+        let unpacked = unpack(stream, name, &aside.0.join("fs"), self.owners, &CEILINGS);
+        let unpacked = unpacked.map_err(StagingError::Layer)?;
+        Ok((unpacked.sums.clone(), Some((aside, unpacked))))
     }
 
     /// Remembers a layer that is right, to be promoted.

@@ -15,6 +15,8 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 const FREE_BYTES: u64 = 64 * 1024 * 1024;
 /// … and beyond it to this many times what is stored; gzip alone can make 1032 times.
 const RATIO_MAX: u64 = 200;
+/// Bytes of a blob that tell how to read it: the longest zstd frame header.
+const HEAD_BYTES: usize = 18;
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 128 * 1024;
 
@@ -71,6 +73,7 @@ pub struct Stream<R: Read> {
     hash: Option<Sha256>,
     bytes: u64,
     bytes_max: u64,
+    window_bytes: u64,
 }
 
 /// How a blob is stored.
@@ -129,10 +132,11 @@ impl<R: Read> Stream<R> {
     pub fn open(source: R, bytes_max: u64) -> io::Result<Self> {
         let counted = Counted { inner: source, hash: Some(Sha256::new()), bytes: 0 };
         let mut buffered = BufReader::with_capacity(BUFFER_BYTES, counted);
-        let mut magic = Vec::with_capacity(4);
-        buffered.by_ref().take(4).read_to_end(&mut magic)?;
-        let compression = Compression::of(&magic);
-        let peeked = Cursor::new(magic).chain(buffered);
+        let mut first = Vec::with_capacity(HEAD_BYTES);
+        buffered.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut first)?;
+        let compression = Compression::of(&first);
+        let window_bytes = if compression == Compression::Zstd { zstd_window(&first) } else { 0 };
+        let peeked = Cursor::new(first).chain(buffered);
         let decoder = match compression {
             Compression::Plain => Decoder::Plain(peeked),
             Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(peeked))),
@@ -143,12 +147,17 @@ impl<R: Read> Stream<R> {
             }
         };
         let hash = (compression != Compression::Plain).then(Sha256::new);
-        Ok(Self { decoder, hash, bytes: 0, bytes_max })
+        Ok(Self { decoder, hash, bytes: 0, bytes_max, window_bytes })
     }
 
     /// Whether nothing is decompressed.
     pub fn is_plain(&self) -> bool {
         self.decoder.compression() == Compression::Plain
+    }
+
+    /// How much memory decompressing takes: the window of the first zstd frame, in bytes.
+    pub fn window_bytes(&self) -> u64 {
+        self.window_bytes
     }
 
     /// Reads what is left and tells what the whole blob was.
@@ -205,4 +214,19 @@ impl<R: Read> Source for Stream<R> {}
 /// The digest of bytes in memory.
 pub fn digest_of(bytes: &[u8]) -> Digest {
     Digest::from_bytes(&Sha256::digest(bytes).into())
+}
+
+/// The window that a zstd frame header asks for, in bytes (RFC 8878, 3.1.1.1); 0 when it is cut off.
+fn zstd_window(header: &[u8]) -> u64 {
+    let byte = |at: usize| header.get(at).map_or(0, |byte| u64::from(*byte));
+    let descriptor = byte(4);
+    if descriptor & 0x20 == 0 {
+        let (exponent, mantissa) = (byte(5) >> 3, byte(5) & 7);
+        let base = 1 << (10 + exponent);
+        return base + (base / 8) * mantissa;
+    }
+    // A single segment has no window of its own: it is as large as the content.
+    let at = 5 + [0, 1, 2, 4][(descriptor & 3) as usize];
+    let (length, more) = [(1, 0), (2, 256), (4, 0), (8, 0)][(descriptor >> 6) as usize];
+    (0..length).fold(0, |size, i| size | byte(at + i) << (8 * i)).saturating_add(more)
 }
