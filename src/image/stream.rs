@@ -216,7 +216,7 @@ pub fn digest_of(bytes: &[u8]) -> Digest {
     Digest::from_bytes(&Sha256::digest(bytes).into())
 }
 
-/// The window that a zstd frame header asks for, in bytes (RFC 8878, 3.1.1.1); 0 when it is cut off.
+/// The window that a zstd frame header asks for, in bytes (RFC 8878, 3.1.1.1). What is cut off counts as 0.
 fn zstd_window(header: &[u8]) -> u64 {
     let byte = |at: usize| header.get(at).map_or(0, |byte| u64::from(*byte));
     let descriptor = byte(4);
@@ -229,4 +229,37 @@ fn zstd_window(header: &[u8]) -> u64 {
     let at = 5 + [0, 1, 2, 4][(descriptor & 3) as usize];
     let (length, more) = [(1, 0), (2, 256), (4, 0), (8, 0)][(descriptor >> 6) as usize];
     (0..length).fold(0, |size, i| size | byte(at + i) << (8 * i)).saturating_add(more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    /// A zstd stream with a window of 2^`log` bytes and at least as much content, whose size the frame
+    /// tells or not.
+    fn zstd_of(log: u32, bytes: usize, tells_size: bool) -> Vec<u8> {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(log).unwrap();
+        encoder.include_contentsize(tells_size).unwrap();
+        if tells_size {
+            encoder.set_pledged_src_size(Some(bytes as u64)).unwrap();
+        }
+        encoder.write_all(&vec![7; bytes]).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn the_window_of_a_zstd_stream_is_known_before_it_is_decompressed() {
+        let window = |bytes: &[u8]| Stream::open(bytes, 1 << 40).unwrap().window_bytes();
+        assert_eq!(window(&zstd_of(23, 10 << 20, false)), 8 << 20);
+        assert_eq!(window(&zstd_of(25, 10 << 20, false)), 32 << 20);
+        assert_eq!(window(&zstd_of(25, 40 << 20, true)), 32 << 20);
+        // Smaller than its window, the content is a single segment and as large as it says.
+        for bytes in [100, 300, 70_000, 10 << 20] {
+            assert_eq!(window(&zstd_of(25, bytes, true)), bytes as u64);
+        }
+        assert_eq!(window(b"plain text and nothing else"), 0);
+        assert_eq!(window(&[0x28, 0xb5, 0x2f, 0xfd]), 1 << 10);
+    }
 }
