@@ -153,8 +153,9 @@ fn give(staging: &Staging<'_>, mut layers: Vec<(&Wanted, Section<'_>)>) -> Resul
     let threads = threads.min(layers.len()).min(THREADS_MAX);
     let (left, failed) = (Mutex::new(layers), Mutex::new(None));
     // Each layer is one step of either list, so whoever panicked left them whole.
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let work = || {
-        while let Some((layer, section)) = left.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+        while let Some((layer, section)) = next() {
             if let Err(error) = staging.layer(layer, section) {
                 staging.stop();
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);

@@ -369,6 +369,9 @@ impl<'s> Staging<'s> {
 
     /// Promotes everything, then tells the images and their names in one step.
     ///
+    /// What was made is on the disk before it gets its name, so that not even a crash of the machine
+    /// leaves a layer that looks whole and is not. No file is synced by itself for that.
+    ///
     /// # Errors
     /// `Store`. What was promoted before it is whole; the next load finds it.
     pub fn commit(self, images: Vec<NewImage>) -> Result<(), StagingError> {
@@ -378,6 +381,7 @@ impl<'s> Staging<'s> {
                 self.blob(digest, manifest)?;
             }
         }
+        self.sync()?;
         let changed = self.store.change(|index| {
             self.promote()?;
             for image in images {
@@ -544,6 +548,17 @@ impl<'s> Staging<'s> {
             state.blobs.insert(taken.sums.stored, blob);
         }
         Ok(())
+    }
+
+    /// Writes what was made to the disk: one syncfs(2) for all of it. Where nothing but small blobs is
+    /// new there is no wait: one that is lost shows by its digest.
+    fn sync(&self) -> Result<(), StagingError> {
+        if self.state().folders.is_empty() && self.state().came.is_empty() {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let synced = rustix::fs::open(&self.session.0, flags, Mode::empty()).and_then(rustix::fs::syncfs);
+        synced.map_err(|e| broken(FsError::new("write to the disk what is in", &self.session.0, e)))
     }
 
     /// Moves everything to its place. The caller holds the lock of the store, so that nobody takes

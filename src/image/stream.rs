@@ -130,7 +130,19 @@ impl<R: Read> Stream<R> {
     /// # Errors
     /// What the reader says, or that the zstd frame cannot be opened.
     pub fn open(source: R, bytes_max: u64) -> io::Result<Self> {
-        let counted = Counted { inner: source, hash: Some(Sha256::new()), bytes: 0 };
+        Self::opened(source, bytes_max, true)
+    }
+
+    /// The same for bytes whose digests nobody asks for: [`Stream::finish`] has no answer then.
+    ///
+    /// # Errors
+    /// As [`Stream::open`].
+    pub fn open_unhashed(source: R, bytes_max: u64) -> io::Result<Self> {
+        Self::opened(source, bytes_max, false)
+    }
+
+    fn opened(source: R, bytes_max: u64, is_hashed: bool) -> io::Result<Self> {
+        let counted = Counted { inner: source, hash: is_hashed.then(Sha256::new), bytes: 0 };
         let mut buffered = BufReader::with_capacity(BUFFER_BYTES, counted);
         let mut first = Vec::with_capacity(HEAD_BYTES);
         buffered.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut first)?;
@@ -146,7 +158,7 @@ impl<R: Read> Stream<R> {
                 Decoder::Zstd(Box::new(decoder))
             }
         };
-        let hash = (compression != Compression::Plain).then(Sha256::new);
+        let hash = (is_hashed && compression != Compression::Plain).then(Sha256::new);
         Ok(Self { decoder, hash, bytes: 0, bytes_max, window_bytes })
     }
 
@@ -197,8 +209,7 @@ impl<R: Read> Read for Stream<R> {
         if self.bytes > self.bytes_max {
             return limit(format!("it decompresses to more than {} bytes", self.bytes_max));
         }
-        if self.hash.is_some()
-            && self.bytes > FREE_BYTES.saturating_add(stored_bytes.saturating_mul(RATIO_MAX))
+        if !self.is_plain() && self.bytes > FREE_BYTES.saturating_add(stored_bytes.saturating_mul(RATIO_MAX))
         {
             return limit(format!("it decompresses to more than {RATIO_MAX} times what is stored"));
         }
