@@ -40,6 +40,8 @@ pub mod image {
     pub mod tree;
     /// ● One layer: tar into a folder that overlay can use, within ceilings.
     pub mod layer;
+    /// ● What a stack of layers needs on top so that no layer hides a folder's mode or owner.
+    pub mod lids;
     /// ● Blobs, layers, configs and names on disk.
     pub mod store;
     /// ● Layers and images on their way into the store, all or nothing.

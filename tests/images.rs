@@ -239,6 +239,29 @@ impl Place {
         found
     }
 
+    /// What a command says in the image's root, as overlay shows it; nothing where that cannot be.
+    fn shown(&self, image: &Image, command: &str) -> Option<String> {
+        let lower: Vec<_> = image.layers.iter().rev().map(|layer| layer.display().to_string()).collect();
+        let script = format!(
+            "mkdir u w m && mount -t overlay -o userxattr,lowerdir={},upperdir=u,workdir=w o m && cd m && {command}",
+            lower.join(":")
+        );
+        let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let ran =
+            Command::new("unshare").args(["-Urm", "sh", "-c", &script]).current_dir(dir.path()).output();
+        let Ok(ran) = ran.as_ref().map_err(ToString::to_string) else {
+            eprintln!("SKIPPED: no `unshare` on this host: {ran:?}");
+            return None;
+        };
+        let error = String::from_utf8_lossy(&ran.stderr);
+        if error.contains("unshare") || error.contains("mount:") {
+            eprintln!("SKIPPED: this host has no rootless overlay: {error}");
+            return None;
+        }
+        assert_eq!(error, "");
+        Some(String::from_utf8_lossy(&ran.stdout).into_owned())
+    }
+
     /// The archive is refused and nothing anywhere is other than before.
     fn refuses(&self, what: &str, archive: &[u8]) -> Error {
         let before = self.listing();
@@ -306,26 +329,55 @@ fn the_kernel_shows_the_layers_as_one_tree() {
     let place = Place::new();
     place.load(&docker_archive(&two_layers(), gzip, "a")).unwrap();
     let image = place.image("a");
-    let lower: Vec<_> = image.layers.iter().rev().map(|layer| layer.display().to_string()).collect();
-    let script = format!(
-        "mkdir u w m && mount -t overlay -o userxattr,lowerdir={},upperdir=u,workdir=w o m && cd m && \
-         find . | sort | tr '\\n' ' ' && cat etc/a d/y",
-        lower.join(":")
-    );
-    let dir = place.dir.path().join("mount");
-    fs::create_dir(&dir).unwrap();
-    let ran = Command::new("unshare").args(["-Urm", "sh", "-c", &script]).current_dir(&dir).output();
-    let Ok(ran) = ran.as_ref().map_err(ToString::to_string) else {
-        eprintln!("SKIPPED: no `unshare` on this host: {ran:?}");
-        return;
-    };
-    let error = String::from_utf8_lossy(&ran.stderr);
-    if error.contains("unshare") || error.contains("mount:") {
-        eprintln!("SKIPPED: this host has no rootless overlay: {error}");
-        return;
+    let Some(seen) = place.shown(&image, "find . | sort | tr '\\n' ' ' && cat etc/a d/y") else { return };
+    assert_eq!(seen, ". ./d ./d/y ./etc ./etc/a ./etc/h ./etc/l abovey");
+}
+
+/// A folder with a mode.
+fn dir_of(tar: Tar, name: &str, mode: u32) -> Tar {
+    tar.header(name.as_bytes(), b'5', 0, |header| header.set_mode(mode))
+}
+
+#[test]
+fn a_folder_that_a_layer_only_implies_keeps_what_the_layers_below_say_of_it() {
+    let place = Place::new();
+    let tar = Tar::default;
+    let base = [("tmp/", 0o1777), ("a/", 0o750), ("a/b/", 0o711), ("a/b/c/", 0o700), ("hidden/", 0o700)];
+    let base = base.iter().fold(tar(), |tar, (name, mode)| dir_of(tar, name, *mode));
+    let base = dir_of(dir_of(base, "emptied/", 0o701), "said/", 0o700).file("emptied/old", "").end();
+    let middle = tar().file("tmp/x", "").file(".wh.hidden", "").file("said/x", "").end();
+    let above = tar().file("tmp/y", "").file("a/b/c/f", "").file("hidden/f", "").file("new/f", "");
+    let above = dir_of(above.file("emptied/.wh..wh..opq", ""), "said/", 0o705).end();
+    let layers = [base, middle, above];
+    let archive = docker_archive(&layers, gzip, "a");
+    place.load(&archive).unwrap();
+    let image = place.image("a");
+    let lid = image.layers.last().unwrap().clone();
+    assert_eq!(image.layers.len(), 4);
+    let mode = |path: &str| fs::symlink_metadata(lid.join(path)).map(|meta| meta.mode() & 0o7777).ok();
+    assert_eq!(mode("tmp"), Some(0o1777));
+    assert_eq!((mode("a"), mode("a/b"), mode("a/b/c")), (Some(0o750), Some(0o711), Some(0o700)));
+    assert_eq!(mode("emptied"), Some(0o701));
+    assert_eq!((mode("hidden"), mode("said"), mode("new")), (None, None, None));
+    assert_eq!(fs::metadata(lid.join("tmp")).unwrap().mtime(), 1_700_000_000);
+    let list = "stat -c '%n %a' tmp a a/b a/b/c hidden emptied said new | tr '\\n' ' '; ls emptied a/b/c tmp";
+    if let Some(seen) = place.shown(&image, list) {
+        let modes = "tmp 1777 a 750 a/b 711 a/b/c 700 hidden 755 emptied 701 said 705 new 755 ";
+        assert_eq!(seen, format!("{modes}a/b/c:\nf\n\nemptied:\n\ntmp:\nx\ny\n"));
     }
-    let seen = String::from_utf8_lossy(&ran.stdout);
-    assert_eq!(seen, ". ./d ./d/y ./etc ./etc/a ./etc/h ./etc/l abovey", "{error}");
+    // Other stacks of the same layers have a lid of their own or none; a lost one is put back.
+    place.load(&docker_archive(&layers[1..], gzip, "b")).unwrap();
+    assert_eq!(place.image("b").layers.len(), 2);
+    place.load(&docker_archive(&layers[..1], gzip, "c")).unwrap();
+    assert_eq!(place.image("c").layers.len(), 1);
+    fs::remove_dir_all(lid.parent().unwrap()).unwrap();
+    assert!(matches!(place.store.resolve(&"a".parse().unwrap()), Err(StoreError::Damaged { .. })));
+    place.load(&archive).unwrap();
+    assert_eq!(place.image("a").layers.len(), 4);
+    // Who makes the topmost layer again makes the lids of all stacks that end in it.
+    fs::remove_dir_all(place.image("b").layers[1].parent().unwrap()).unwrap();
+    place.load(&docker_archive(&layers[1..], gzip, "b")).unwrap();
+    assert_eq!((place.image("a").layers.len(), place.image("b").layers.len()), (4, 2));
 }
 
 #[test]

@@ -23,11 +23,12 @@ use serde::Serialize;
 use crate::error::{ErrorKind, Fault};
 use crate::image::config::{ImageConfig, Platform};
 use crate::image::layer::{CEILINGS, LayerError, Unpacked, unpack};
+use crate::image::lids;
 use crate::image::store::{ImageRecord, LayerNote, LayerRecord, ObjectLock, Store, StoreError};
 use crate::image::stream::{Compression, Stream, Sums, digest_of};
 use crate::image::tree::{Owners, remove_at};
 use crate::names::{Digest, ImageReference};
-use crate::sys::fs::{FsError, open_dir, random_bytes, replace_file};
+use crate::sys::fs::{FsError, make_private_dirs, open_dir, random_bytes, replace_file};
 
 /// Largest zstd window of layers that are decompressed at the same time, in bytes: what `zstd -19`
 /// asks for. Those that need more wait for each other.
@@ -383,8 +384,17 @@ impl<'s> Staging<'s> {
         }
         self.sync()?;
         let changed = self.store.change(|index| {
-            self.promote()?;
+            let promoted = self.promote()?;
+            let named = index
+                .images
+                .values()
+                .map(|record| record.layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<_>>());
+            // A layer that was made again has lost the lids of the stacks that end in it.
+            for stack in named.filter(|stack| stack.last().is_some_and(|top| promoted.contains(top))) {
+                self.put_lid(&stack)?;
+            }
             for image in images {
+                self.put_lid(&image.config.diff_ids)?;
                 let mut layers = Vec::with_capacity(image.layers.len());
                 let mut bytes = 0_u64;
                 for wanted in &image.layers {
@@ -532,6 +542,7 @@ impl<'s> Staging<'s> {
             write_json(&aside.0, "owners.json", &OwnersJson::of(unpacked)).map_err(StagingError::Store)?;
             let note = LayerNote::of(unpacked, self.owners);
             write_json(&aside.0, "layer.json", &note).map_err(StagingError::Store)?;
+            lids::note(&aside.0, &unpacked.implied).map_err(broken)?;
         }
         let mut state = self.state();
         let diff_id = &wanted.diff_id;
@@ -563,20 +574,23 @@ impl<'s> Staging<'s> {
 
     /// Moves everything to its place. The caller holds the lock of the store, so that nobody takes
     /// for garbage what no image names yet.
-    fn promote(&self) -> Result<(), StoreError> {
+    /// Tells which layers have a new folder.
+    fn promote(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut promoted = BTreeSet::new();
         let mut state = self.state();
         for (digest, aside) in std::mem::take(&mut state.blobs) {
             let place = self.store.blob(&digest);
             std::fs::rename(&aside.0, &place)
                 .map_err(|e| StoreError::Fs(FsError::new("move a blob to", place, e)))?;
         }
-        for Folder { aside, place } in std::mem::take(&mut state.folders).into_values() {
+        for (diff_id, Folder { aside, place }) in std::mem::take(&mut state.folders) {
             let moved = rename(&aside.0, &place).or_else(|_occupied| {
                 // Only a damaged layer is in the way: a whole one would not have been missing.
                 rename(&place, &aside.0.with_extension("old"))?;
                 rename(&aside.0, &place)
             });
             moved.map_err(StoreError::Fs)?;
+            promoted.insert(diff_id);
         }
         for (diff_id, (blob, blob_bytes)) in std::mem::take(&mut state.came) {
             let Some(dir) = self.store.layer(&diff_id) else { continue };
@@ -586,7 +600,19 @@ impl<'s> Staging<'s> {
                 write_json(&dir, "layer.json", &note)?;
             }
         }
-        Ok(())
+        Ok(promoted)
+    }
+
+    /// Makes the lid of a stack of layers, when it needs one and has none.
+    fn put_lid(&self, diff_ids: &[Digest]) -> Result<(), StoreError> {
+        let Some(dirs) = self.store.stack(diff_ids) else { return Ok(()) };
+        let Some(place) = lids::place(diff_ids, &dirs).filter(|place| !place.exists()) else { return Ok(()) };
+        let aside = self.part();
+        let made = lids::make(&dirs, &aside.0, self.owners).and_then(|()| {
+            place.parent().map_or(Ok(()), make_private_dirs)?;
+            rename(&aside.0, &place)
+        });
+        made.map_err(StoreError::Fs)
     }
 
     /// What the image says of one of its layers, which must be there by now.
