@@ -48,6 +48,8 @@ pub mod image {
     pub mod layer;
     /// ● What keeps things in the store while no image names them.
     pub mod leases;
+    /// ● What a stack of layers needs on top so that no layer hides a folder's mode or owner.
+    pub mod lids;
     /// ● Blobs, layers, configs and names on disk.
     pub mod store;
     /// ● What nothing names: found while nobody can begin to need it, removed afterwards.

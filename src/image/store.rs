@@ -25,6 +25,7 @@ use crate::image::config::{CONFIG_BYTES_MAX, ConfigError, ImageConfig, Platform}
 use crate::image::index::{ImageRecord, Index, Meant, VERSION};
 use crate::image::layer::Unpacked;
 use crate::image::leases::{self, Inside, Lease};
+use crate::image::lids;
 use crate::image::stream::digest_of;
 use crate::image::tree::{Ids, Owners, remove_at};
 use crate::names::{Digest, ImageReference};
@@ -330,6 +331,13 @@ impl Store {
             }
         }
         image.layers.reverse();
+        let lid =
+            lids::place(&image.config.diff_ids, &self.stack(&image.config.diff_ids).unwrap_or_default());
+        if let Some(lid) = lid {
+            let is_there = lid.exists().then_some(());
+            is_there.ok_or_else(|| damaged(lid.display().to_string()))?;
+            image.layers.extend(lids::folder(&lid));
+        }
         Ok(image)
     }
 
@@ -452,6 +460,11 @@ impl Store {
             .map(|owners| self.layer_place(diff_id, owners))
             .into_iter()
             .find(|dir| dir.join("layer.json").exists())
+    }
+
+    /// The folders of layers that are all there, in their order.
+    pub fn stack(&self, diff_ids: &[Digest]) -> Option<Vec<PathBuf>> {
+        diff_ids.iter().map(|diff_id| self.layer(diff_id)).collect()
     }
 
     /// Where a layer is, or would be: with its owners, or with its owners written down.
