@@ -48,6 +48,17 @@ pub mod image {
     pub mod members;
     /// ● docker-archive, OCI archive and plain tar into the store.
     pub mod archive;
+    /// Registries: the only place that speaks HTTP.
+    pub mod registry {
+        /// ○ Addresses of http and https.
+        pub mod url;
+        /// ○ What a registry asks for with 401.
+        pub mod challenge;
+        /// ○ `registries.json`: mirrors, insecure registries, patience.
+        pub mod settings;
+        /// ○ What happens while images are pulled and pushed.
+        pub mod event;
+    }
 }
 
 /// One OCI container; never fetches anything.
