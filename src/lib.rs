@@ -58,6 +58,12 @@ pub mod image {
         pub mod settings;
         /// ○ What happens while images are pulled and pushed.
         pub mod event;
+        /// ● Asks a program of the host, with a limit and a deadline.
+        pub mod program;
+        /// ● Names of hosts into addresses, by `getent`.
+        pub mod resolve;
+        /// ● Docker's `config.json` and its credential helpers.
+        pub mod credentials;
     }
 }
 
