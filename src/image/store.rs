@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! images.json            images, and which name means which (written by rename under `lock`)
-//! blobs/sha256/<hex>     configurations and manifests
+//! blobs/sha256/<hex>     configurations and manifests; layers as they came, compressed or not
 //! layers/<hex>/          one layer by diff ID: `fs` (overlay lower), `layer.json`, `owners.json`
 //! layers/<hex>.flat/     the same when its owners were only written down
-//! locks/<hex>, tmp/<hex> a layer on its way in: the lock is held while its maker lives
+//! tmp/<hex>              what one load has so far; `locks/<hex>` is held while it lives
+//! locks/<hex>            also a layer by diff ID, while somebody makes it
 //! ```
 
 use std::collections::BTreeMap;
@@ -30,8 +31,8 @@ use crate::sys::fs::{FsError, Lock, make_private_dirs, open_dir, read_file, repl
 const IMAGES_JSON_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Largest `layer.json`, in bytes: the ids of a layer with the most owners.
 const LAYER_JSON_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// What this program writes and reads.
-const VERSION: u32 = 1;
+/// What this program writes and reads: 2 since the blobs of layers are kept.
+const VERSION: u32 = 2;
 /// Fewest digits of an id that stand for it.
 const SHORT_ID_DIGITS_MIN: usize = 4;
 /// Names that are offered when one is not found.
@@ -157,11 +158,11 @@ pub struct Summary {
 pub struct LayerRecord {
     /// Digest of the uncompressed layer.
     pub diff_id: Digest,
-    /// Digest of the layer as it came, when a manifest said it.
-    pub blob: Option<Digest>,
+    /// Digest of the layer as it came, compressed or not: its bytes are kept.
+    pub blob: Digest,
     /// Size of the layer as it came, in bytes.
     pub bytes: u64,
-    /// What its manifest called it; empty when none did.
+    /// What its manifest called it, or would call it.
     pub media_type: String,
 }
 
@@ -422,7 +423,7 @@ impl Store {
         self.dir.join("tmp")
     }
 
-    /// Waits for the lock of the layer, or the upload, called `hex`.
+    /// Waits for the lock of the layer, or the load, called `hex`.
     ///
     /// # Errors
     /// `Fs`.
