@@ -64,6 +64,12 @@ pub mod image {
         pub mod resolve;
         /// ● Docker's `config.json` and its credential helpers.
         pub mod credentials;
+        /// ● Requests: certificates, proxies, redirects, retries.
+        pub mod http;
+        /// ● One repository: who we are there, manifests, blobs, tags.
+        pub mod client;
+        /// ● A blob that is read while it comes, and goes on where it broke.
+        pub mod download;
     }
 }
 

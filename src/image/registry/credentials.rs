@@ -199,7 +199,8 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`].
     pub fn keep(&mut self, domain: &str, credential: &Credential) -> Result<bool, CredentialsError> {
-        let (helper, key) = self.helper(domain).map_or_else(|| (None, key(domain)), |(h, key)| (Some(h), key));
+        let (helper, key) =
+            self.helper(domain).map_or_else(|| (None, key(domain)), |(h, key)| (Some(h), key));
         let (user, secret) = match credential {
             Credential::Password { user, password } => (user.as_str(), password),
             Credential::Identity(token) | Credential::Registry(token) => (TOKEN_USER, token),
