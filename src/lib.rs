@@ -36,12 +36,22 @@ pub mod image {
     pub mod config;
     /// ○ Manifests and indexes: which blobs make an image.
     pub mod manifest;
+    /// ○ Moments as images write them.
+    pub mod when;
+    /// ○ Which images there are, and which name means which.
+    pub mod index;
+    /// ○ Docker's rules for taking names and images away.
+    pub mod removal;
     /// ● One folder being filled beneath its descriptor.
     pub mod tree;
     /// ● One layer: tar into a folder that overlay can use, within ceilings.
     pub mod layer;
+    /// ● What keeps things in the store while no image names them.
+    pub mod leases;
     /// ● Blobs, layers, configs and names on disk.
     pub mod store;
+    /// ● What nothing names: found while nobody can begin to need it, removed afterwards.
+    pub mod garbage;
     /// ● Layers and images on their way into the store, all or nothing.
     pub mod staging;
     /// ● The members of an archive: indexed once, read by their place.

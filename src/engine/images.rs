@@ -112,9 +112,9 @@ pub fn list(host: &Host) -> Result<Vec<ImageList>, Error> {
     let line = |summary: Summary| ImageList {
         id: summary.id,
         names: summary.names,
-        created: summary.created,
-        platform: summary.platform.to_string(),
-        bytes: summary.bytes,
+        created: summary.record.created,
+        platform: summary.record.platform.to_string(),
+        bytes: summary.record.bytes,
     };
     Ok(Store::open(&host.data)?.images()?.into_iter().map(line).collect())
 }

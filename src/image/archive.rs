@@ -237,6 +237,7 @@ impl Plan {
             config_bytes: self.config_bytes,
             config: self.config,
             manifest: self.manifest,
+            index: None,
             layers: self.layers,
             names: self.names,
         }
