@@ -80,6 +80,10 @@ pub mod image {
         pub mod client;
         /// ● A blob that is read while it comes, and goes on where it broke.
         pub mod download;
+        /// ● An image of a registry into the store.
+        pub mod pull;
+        /// ● An image of the store into a registry.
+        pub mod push;
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -176,6 +177,7 @@ pub struct Repository<'h> {
     credential: Option<Credential>,
     scopes: Vec<String>,
     access: Mutex<Access>,
+    is_stopped: AtomicBool,
 }
 
 impl<'h> Repository<'h> {
@@ -190,15 +192,12 @@ impl<'h> Repository<'h> {
         scopes: Vec<String>,
         credential: Option<Credential>,
     ) -> Result<Self, ClientError> {
-        let knock = |base: &Url| {
-            http.send(&Request::new(Method::GET, below(base, "v2/")?)).map_err(ClientError::Http)
-        };
-        let (base, answer) = match knock(&endpoint.base) {
+        let (base, answer) = match knock(http, &endpoint.base, endpoint.may_be_plain) {
             Err(ClientError::Http(HttpError::NoTls { .. } | HttpError::Unreachable { .. }))
                 if endpoint.may_be_plain && endpoint.base.is_https() =>
             {
                 let plain = Url::new(false, endpoint.base.authority(), endpoint.base.path())?;
-                let answer = knock(&plain)?;
+                let answer = knock(http, &plain, false)?;
                 (plain, answer)
             }
             other => (endpoint.base.clone(), other?),
@@ -210,12 +209,31 @@ impl<'h> Repository<'h> {
             access = to_access(challenge.ok_or_else(|| ClientError::Challenge { host: host() })?);
         }
         let access = Mutex::new(access);
-        Ok(Self { http, base, name: name.to_owned(), credential, scopes, access })
+        Ok(Self {
+            http,
+            base,
+            name: name.to_owned(),
+            credential,
+            scopes,
+            access,
+            is_stopped: AtomicBool::new(false),
+        })
     }
 
     /// Host and port of the registry.
     pub fn host(&self) -> &str {
         self.base.authority()
+    }
+
+    /// Ends everything that is under way, in whatever thread.
+    pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        self.http.stop();
+    }
+
+    /// Whether somebody ended it.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
     }
 
     /// How often something is tried here.
@@ -433,6 +451,19 @@ impl<'h> Repository<'h> {
     /// An answer of this registry that makes no sense.
     pub fn nonsense(&self, what: &'static str) -> ClientError {
         ClientError::Nonsense { host: self.host().to_owned(), what }
+    }
+}
+
+/// Asks whether a registry is there. Where nobody listens at all, nobody is waited for; where it may be
+/// asked without TLS, that is tried at once.
+fn knock(http: &Http, base: &Url, may_be_plain: bool) -> Result<Answer, ClientError> {
+    let request = Request::new(Method::GET, below(base, "v2/")?);
+    match http.follow(&request) {
+        Ok(answer) if answer.status < 429 => Ok(answer),
+        Err(error) if error.is_nobody() || may_be_plain && base.is_https() || !error.is_passing() => {
+            Err(error.into())
+        }
+        _ => Ok(http.send(&request)?),
     }
 }
 

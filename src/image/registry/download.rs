@@ -90,7 +90,11 @@ impl Read for Download<'_> {
                 Broken::Refused(error) => error.is_passing(),
                 Broken::Cut(_) => true,
             };
-            if !is_passing || self.tried >= self.repository.tries() || self.breaks >= BREAKS_MAX {
+            if !is_passing
+                || self.tried >= self.repository.tries()
+                || self.breaks >= BREAKS_MAX
+                || self.repository.is_stopped()
+            {
                 return Err(match broken {
                     Broken::Refused(error) => io::Error::other(error),
                     Broken::Cut(error) => error,

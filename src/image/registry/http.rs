@@ -150,6 +150,11 @@ pub enum HttpError {
 }
 
 impl HttpError {
+    /// Whether nobody listens there.
+    pub fn is_nobody(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
     /// Whether the same may go well a little later.
     pub fn is_passing(&self) -> bool {
         match self {
@@ -217,18 +222,43 @@ pub struct Network {
 }
 
 /// What goes with a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Payload<'a> {
     /// Nothing.
     None,
     /// Bytes in memory.
     Bytes(&'a [u8]),
-    /// A part of a file: from where, and how many bytes.
-    Part(&'a File, u64, u64),
+    /// A part of a file.
+    Part {
+        /// Which file.
+        file: &'a File,
+        /// Where the part begins.
+        from: u64,
+        /// How many bytes it has.
+        bytes: u64,
+        /// Who is told how many bytes of the file have gone.
+        told: &'a (dyn Fn(u64) + Sync),
+    },
+}
+
+/// Tells how much was read through it.
+struct Told<'a, R> {
+    inner: R,
+    done_bytes: u64,
+    told: &'a (dyn Fn(u64) + Sync),
+}
+
+impl<R: Read> Read for Told<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.done_bytes += read as u64;
+        (self.told)(self.done_bytes);
+        Ok(read)
+    }
 }
 
 /// One request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Request<'a> {
     /// GET, HEAD, POST, PUT, PATCH.
     pub method: Method,
@@ -257,7 +287,7 @@ impl Request<'_> {
 
     /// Whether sending it twice does no harm.
     fn is_repeatable(&self) -> bool {
-        self.method != Method::PATCH && !matches!(self.payload, Payload::Part(..))
+        self.method != Method::PATCH && !matches!(self.payload, Payload::Part { .. })
     }
 }
 
@@ -385,6 +415,13 @@ impl Http {
         Self { network, settings, getent, roots: OnceLock::new(), agents: Mutex::default() }
     }
 
+    /// Ends every connection, also those that other threads wait for.
+    pub fn stop(&self) {
+        let agents =
+            std::mem::take(&mut *self.agents.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        agents.into_values().for_each(Agent::shutdown);
+    }
+
     /// Sends a request, again when it was in vain and may be repeated. Any status is an answer but
     /// those that pass.
     ///
@@ -454,11 +491,11 @@ impl Http {
             }
             Payload::None => agent.run(builder.body(&b""[..]).map_err(|e| protocol(e.into()))?),
             Payload::Bytes(bytes) => agent.run(builder.body(bytes).map_err(|e| protocol(e.into()))?),
-            Payload::Part(file, from, bytes) => {
+            Payload::Part { file, from, bytes, told } => {
                 let wrong = |e| HttpError::Fs(FsError::new("read", "a layer", e));
                 let mut file = file.try_clone().map_err(wrong)?;
                 file.seek(SeekFrom::Start(from)).map_err(wrong)?;
-                let mut part = file.take(bytes);
+                let mut part = Told { inner: file.take(bytes), done_bytes: from, told };
                 let builder = builder.header("content-length", bytes);
                 let body = SendBody::from_reader(&mut part);
                 agent.run(builder.body(body).map_err(|e| protocol(e.into()))?)
