@@ -165,6 +165,8 @@ pub mod engine {
     pub mod launch;
     /// ● Load, import, list; what an image says to `run`.
     pub mod images;
+    /// ● Pull, push, log in; which registry and who we are to it.
+    pub mod registries;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
@@ -185,6 +187,10 @@ pub mod cli {
     pub mod args;
     /// ● Tables, JSON, errors, exit codes, raw mode.
     pub mod terminal;
+    /// ● Layers on their way: bars on a terminal, lines elsewhere.
+    pub mod progress;
+    /// ● `pull`, `push`, `login`, `logout`, `search`.
+    pub mod registries;
     /// ● `run`.
     pub mod containers;
     /// ● `load`, `import`, `images`.

@@ -82,7 +82,13 @@ fn table(list: &[ImageList]) -> String {
     for image in list {
         let row = |name: String, tag: &str| {
             let created = image.created.as_deref().map_or("", |c| c.get(..10).unwrap_or(c));
-            vec![name, tag.to_owned(), short(image).to_owned(), created.to_owned(), size(image.bytes)]
+            vec![
+                name,
+                tag.to_owned(),
+                short(image).to_owned(),
+                created.to_owned(),
+                terminal::size_text(image.bytes),
+            ]
         };
         if image.names.is_empty() {
             rows.push(row("<none>".to_owned(), "<none>"));
@@ -96,36 +102,4 @@ fn table(list: &[ImageList]) -> String {
         }
     }
     terminal::table(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], &rows)
-}
-
-/// Bytes as Docker prints them: three digits, thousands of 1000.
-fn size(bytes: u64) -> String {
-    let mut units = ["B", "kB", "MB", "GB", "TB"].into_iter();
-    let mut unit = units.next().unwrap_or("B");
-    let (mut whole, mut rest) = (bytes, 0);
-    for next in units {
-        if whole < 1000 {
-            break;
-        }
-        (rest, whole, unit) = (whole % 1000, whole / 1000, next);
-    }
-    match whole {
-        _ if unit == "B" || whole >= 100 => format!("{whole}{unit}"),
-        10..100 => format!("{whole}.{}{unit}", rest / 100),
-        _ => format!("{whole}.{:02}{unit}", rest / 10),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_printed_as_docker_prints_them() {
-        for (bytes, text) in
-            [(0, "0B"), (999, "999B"), (1_500, "1.50kB"), (12_345_678, "12.3MB"), (216_000_000, "216MB")]
-        {
-            assert_eq!(size(bytes), text);
-        }
-    }
 }

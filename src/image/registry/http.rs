@@ -278,6 +278,11 @@ impl Request<'_> {
         Self { method, url, headers: Vec::new(), authorization: None, payload: Payload::None }
     }
 
+    /// A GET.
+    pub fn get(url: Url) -> Self {
+        Self::new(Method::GET, url)
+    }
+
     /// The same with one more header.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
