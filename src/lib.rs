@@ -66,6 +66,8 @@ pub mod image {
         pub mod challenge;
         /// ○ `registries.json`: mirrors, insecure registries, patience.
         pub mod settings;
+        /// ○ `policy.json`: whose signature an image must have, and whether it is good.
+        pub mod policy;
         /// ○ What happens while images are pulled and pushed.
         pub mod event;
         /// ● Asks a program of the host, with a limit and a deadline.
@@ -80,6 +82,8 @@ pub mod image {
         pub mod client;
         /// ● A blob that is read while it comes, and goes on where it broke.
         pub mod download;
+        /// ● The signatures that cosign keeps beside an image.
+        pub mod signature;
         /// ● An image of a registry into the store.
         pub mod pull;
         /// ● An image of the store into a registry.

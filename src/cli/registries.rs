@@ -175,9 +175,9 @@ impl Filter {
         };
         let (name, value) = text.split_once('=').ok_or_else(wrong)?;
         match name {
-            "stars" => value.parse().map(Self::Stars).map_err(|_| wrong()),
-            "is-official" => value.parse().map(Self::Official).map_err(|_| wrong()),
-            "is-automated" => value.parse().map(Self::Automated).map_err(|_| wrong()),
+            "stars" => value.parse().map(Self::Stars).map_err(|_unsaid| wrong()),
+            "is-official" => value.parse().map(Self::Official).map_err(|_unsaid| wrong()),
+            "is-automated" => value.parse().map(Self::Automated).map_err(|_unsaid| wrong()),
             _ => Err(wrong()),
         }
     }

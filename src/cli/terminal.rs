@@ -78,7 +78,7 @@ pub fn read_stdin(bytes_max: u64) -> Result<String, Error> {
     if bytes.len() as u64 > bytes_max {
         return Err(wrong(ErrorKind::Limit, format!("it is larger than {bytes_max} bytes")));
     }
-    String::from_utf8(bytes).map_err(|_| wrong(ErrorKind::Corrupt, "it is not UTF-8".to_owned()))
+    String::from_utf8(bytes).map_err(|_unsaid| wrong(ErrorKind::Corrupt, "it is not UTF-8".to_owned()))
 }
 
 /// Asks the person at the terminal for one line.

@@ -18,9 +18,11 @@ use crate::image::registry::client::{ClientError, Repository, verify};
 use crate::image::registry::credentials::{Credential, Credentials, Secret};
 use crate::image::registry::event::{Event, Tell};
 use crate::image::registry::http::{Http, HttpError, Network, Request};
+use crate::image::registry::policy::Policy;
 use crate::image::registry::pull::{self, Found, Target};
 use crate::image::registry::push;
 use crate::image::registry::settings::{Endpoint, SETTINGS_BYTES_MAX, Settings};
+use crate::image::registry::signature;
 use crate::image::registry::url::Url;
 use crate::image::store::{Store, StoreError};
 use crate::image::tree::Owners;
@@ -40,10 +42,11 @@ const SEARCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Who answers a search for Docker's own registry.
 const HUB_SEARCH: &str = "index.docker.io";
 
-/// The tools of one command: HTTP and credentials.
+/// The tools of one command: HTTP, credentials, and which images are taken.
 struct Desk {
     http: Http,
     credentials: Credentials,
+    policy: Policy,
 }
 
 fn open(host: &Host) -> Result<Desk, Error> {
@@ -51,8 +54,12 @@ fn open(host: &Host) -> Result<Desk, Error> {
         Some((path, bytes)) => Settings::parse(&bytes, &path)?,
         None => Settings::default(),
     };
+    let policy = match config_file(host, "policy.json")? {
+        Some((path, bytes)) => Policy::parse(&bytes, &path)?,
+        None => Policy::default(),
+    };
     let credentials = Credentials::open(&credentials_path(host)?, &host.path)?;
-    Ok(Desk { http: Http::new(network(host), settings), credentials })
+    Ok(Desk { http: Http::new(network(host), settings), credentials, policy })
 }
 
 /// A file of the user's own settings, or else of the host's.
@@ -259,6 +266,7 @@ impl Puller<'_> {
         let found = pull::look_up(&repository, asked, &self.target)?;
         self.check_platform(reference, &found, warn)?;
         let digest = found.digest().clone();
+        signature::check(&repository, reference, &digest, self.desk.policy.rule(reference))?;
         let mut names = vec![with_digest(reference, &digest)?];
         // As Docker: with a digest beside it the tag says nothing.
         if let (Some(tag), None) = (reference.tag(), reference.digest()) {
@@ -495,7 +503,7 @@ pub fn search(host: &Host, term: &str, limit: u32) -> Result<Vec<Hit>, Error> {
         results: Vec<Hit>,
     }
     let bytes = answer.expect(&[200])?.bytes(SEARCH_BYTES_MAX)?;
-    let hits: Hits = serde_json::from_slice(&bytes).map_err(|_| unsupported())?;
+    let hits: Hits = serde_json::from_slice(&bytes).map_err(|_unsaid| unsupported())?;
     Ok(hits.results.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).collect())
 }
 

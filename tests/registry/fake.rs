@@ -71,7 +71,7 @@ type Script = Box<dyn Fn(&Asked) -> Option<Reply> + Send + Sync>;
 
 struct Shared {
     /// By path: what it is called, and its bytes.
-    has: BTreeMap<String, (String, Vec<u8>)>,
+    has: Mutex<BTreeMap<String, (String, Vec<u8>)>>,
     script: Script,
     asked: Mutex<Vec<Asked>>,
     is_over: AtomicBool,
@@ -122,6 +122,11 @@ impl Fake {
         Self::new(shelf, |_| None)
     }
 
+    /// From now on it has what is on this shelf.
+    pub(crate) fn fill(&self, shelf: Shelf) {
+        *self.shared.has.lock().expect("the test made it so") = shelf.0;
+    }
+
     /// A registry that asks `script` first.
     pub(crate) fn new(
         shelf: Shelf,
@@ -139,7 +144,7 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let name = listener.local_addr().expect("it is bound").to_string();
         let shared = Arc::new(Shared {
-            has: shelf.0,
+            has: Mutex::new(shelf.0),
             script: Box::new(script),
             asked: Mutex::default(),
             is_over: AtomicBool::new(false),
@@ -166,7 +171,7 @@ impl Fake {
 
     /// Everything that was asked for so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.shared.asked.lock().unwrap().clone()
+        self.shared.asked.lock().expect("the test made it so").clone()
     }
 
     /// What was asked for with a path that holds `part`.
@@ -196,11 +201,12 @@ impl<T: Read + Write> Both for T {}
 
 impl Shared {
     fn connection(&self, stream: TcpStream) {
-        stream.set_read_timeout(Some(HANG)).unwrap();
+        stream.set_read_timeout(Some(HANG)).expect("the test made it so");
         let stream: Box<dyn Both> = match &self.tls {
-            Some(config) => {
-                Box::new(StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream))
-            }
+            Some(config) => Box::new(StreamOwned::new(
+                ServerConnection::new(config.clone()).expect("the test made it so"),
+                stream,
+            )),
             None => Box::new(stream),
         };
         let mut stream = BufReader::new(stream);
@@ -231,7 +237,7 @@ impl Shared {
         let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         stream.read_exact(&mut body).ok()?;
-        let mut all = self.asked.lock().unwrap();
+        let mut all = self.asked.lock().expect("the test made it so");
         let before = all.iter().filter(|known| known.method == method && known.path == path).count();
         let asked = Asked { method, path, headers, body, before };
         all.push(asked.clone());
@@ -241,7 +247,8 @@ impl Shared {
     /// What the shelf has there.
     fn usual(&self, asked: &Asked) -> (u16, Vec<(&'static str, String)>, Vec<u8>) {
         let path = asked.path.split('?').next().unwrap_or_default();
-        let Some((media_type, bytes)) = self.has.get(path) else {
+        let has = self.has.lock().expect("the test made it so");
+        let Some((media_type, bytes)) = has.get(path) else {
             let is_root = path == "/v2/";
             let body = r#"{"errors":[{"code":"UNKNOWN","message":"not here"}]}"#;
             return if is_root {

@@ -43,7 +43,7 @@ fn with_tokens(seconds: u64) -> Fake {
         } else {
             challenge(format!(
                 "Bearer realm=\"http://{}/token\",service=\"it's\"",
-                asked.header("host").unwrap()
+                asked.header("host").expect("the test made it so")
             ))
         }
     })
@@ -65,7 +65,8 @@ fn token(asked: &Asked, seconds: u64) -> Reply {
 
 fn config(host: &Host) -> (PathBuf, Value) {
     let path = host.path("../home/.docker/config.json");
-    let json = serde_json::from_slice(&fs::read(&path).unwrap_or_else(|_| b"{}".to_vec())).unwrap();
+    let json = serde_json::from_slice(&fs::read(&path).unwrap_or_else(|_| b"{}".to_vec()))
+        .expect("the test made it so");
     (path, json)
 }
 
@@ -247,7 +248,7 @@ pub(crate) fn certificates(dir: &Path) -> Option<Certificates> {
         return None;
     }
     let make = |arguments: &[&str]| {
-        let output = openssl(arguments).unwrap();
+        let output = openssl(arguments).expect("the test made it so");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
@@ -260,7 +261,7 @@ pub(crate) fn certificates(dir: &Path) -> Option<Certificates> {
         .concat(),
     );
     make(&[&["req"], &curve[..], &["-keyout", "host.key", "-out", "host.csr", "-subj", "/CN=host"]].concat());
-    fs::write(dir.join("ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    fs::write(dir.join("ext"), "subjectAltName=IP:127.0.0.1\n").expect("the test made it so");
     make(&[
         "x509",
         "-req",
@@ -286,13 +287,16 @@ pub(crate) fn certificates(dir: &Path) -> Option<Certificates> {
 }
 
 fn server(certificates: &Certificates) -> Arc<ServerConfig> {
-    let chain =
-        CertificateDer::pem_file_iter(&certificates.chain).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(&certificates.key).unwrap();
+    let chain = CertificateDer::pem_file_iter(&certificates.chain)
+        .expect("the test made it so")
+        .collect::<Result<Vec<_>, _>>()
+        .expect("the test made it so");
+    let key = PrivateKeyDer::from_pem_file(&certificates.key).expect("the test made it so");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap())
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the test made it so");
+    Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).expect("the test made it so"))
 }
 
 #[test]

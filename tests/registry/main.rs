@@ -15,4 +15,5 @@ mod faults;
 mod image;
 mod login;
 mod real;
+mod signatures;
 mod whole;

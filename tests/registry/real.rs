@@ -35,11 +35,11 @@ impl Registry {
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  addr: 127.0.0.1:0\n{more}",
             data.display()
         );
-        fs::write(&config, text).unwrap();
-        let mut command = Command::new(program.unwrap());
+        fs::write(&config, text).expect("the test made it so");
+        let mut command = Command::new(program.expect("the test made it so"));
         command.arg("serve").arg(&config).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the test made it so");
+        let mut lines = BufReader::new(child.stderr.take().expect("the test made it so")).lines();
         let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
             let after = line.split("listening on 127.0.0.1:").nth(1)?;
             after.split(|c: char| !c.is_ascii_digit()).next().map(str::to_owned)
@@ -66,7 +66,7 @@ impl Drop for Registry {
 fn skopeo(host: &Host, arguments: &[&str]) -> String {
     let policy = host.write("policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#);
     let mut command = host.command("skopeo");
-    let output = command.arg("--policy").arg(policy).args(arguments).output().unwrap();
+    let output = command.arg("--policy").arg(policy).args(arguments).output().expect("the test made it so");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

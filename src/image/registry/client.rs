@@ -436,7 +436,7 @@ impl<'h> Repository<'h> {
             let answer = self.send(Request::new(Method::GET, at.clone()), &self.name)?.expect(&[200])?;
             let next = answer.header("link").and_then(next_link).map(|link| at.join(link)).transpose()?;
             let page: Tags = serde_json::from_slice(&answer.bytes(TAGS_BYTES_MAX)?)
-                .map_err(|_| self.nonsense("its list of tags is not one"))?;
+                .map_err(|_unsaid| self.nonsense("its list of tags is not one"))?;
             let before = tags.len();
             tags.extend(page.tags.unwrap_or_default());
             if tags.len() > TAGS_MAX {
@@ -564,7 +564,7 @@ fn fetch_token(
     let bytes = answer.expect(&[200])?.bytes(TOKEN_BYTES_MAX)?;
     // Its text is not shown: it may hold a token.
     let json: TokenJson =
-        serde_json::from_slice(&bytes).map_err(|_| ClientError::Token { realm: realm() })?;
+        serde_json::from_slice(&bytes).map_err(|_unsaid| ClientError::Token { realm: realm() })?;
     let secret = json.token.or(json.access_token).filter(|token| is_token(token));
     let secret = secret.map(Secret::new).ok_or_else(|| ClientError::Token { realm: realm() })?;
     let seconds = json.expires_in.unwrap_or(TOKEN_S).clamp(TOKEN_S, 24 * 3600);

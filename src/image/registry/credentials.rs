@@ -272,8 +272,8 @@ impl Credentials {
         }
         let Some(auth) = text("auth") else { return Ok(None) };
         let wrong = || CredentialsError::Entry { path: self.path.clone(), registry: key.to_owned() };
-        let bytes = STANDARD.decode(auth.trim()).map_err(|_| wrong())?;
-        let text = String::from_utf8(bytes).map_err(|_| wrong())?;
+        let bytes = STANDARD.decode(auth.trim()).map_err(|_unsaid| wrong())?;
+        let text = String::from_utf8(bytes).map_err(|_unsaid| wrong())?;
         let (user, password) = text.split_once(':').ok_or_else(wrong)?;
         // Old versions of Docker ended it with a NUL.
         let password = Secret::new(password.trim_end_matches('\0'));
@@ -304,7 +304,7 @@ impl Credentials {
             return Err(CredentialsError::Helper { program });
         }
         let json: Value = serde_json::from_slice(&spoken.text)
-            .map_err(|_| CredentialsError::Helper { program: program.clone() })?;
+            .map_err(|_unsaid| CredentialsError::Helper { program: program.clone() })?;
         let (user, secret) = (json["Username"].as_str(), json["Secret"].as_str().unwrap_or_default());
         Ok(match user {
             _ if secret.is_empty() => None,

@@ -188,9 +188,12 @@ impl Fault for HttpError {
             Self::Resolve { source: ResolveError::NoGetent, .. } => {
                 vec!["install it (Debian: `libc-bin`), or write the address of the registry".to_owned()]
             }
-            Self::Certificate { host, .. } => vec![format!(
-                "put the authority that signed it into `/etc/docker/certs.d/{host}/ca.crt` or `~/.config/containers/certs.d/{host}/ca.crt`"
-            )],
+            Self::Certificate { host, .. } => vec![
+                format!(
+                    "put the authority that signed it into `/etc/docker/certs.d/{host}/ca.crt` or `~/.config/containers/certs.d/{host}/ca.crt`"
+                ),
+                "a certificate that signed itself must be no authority: `openssl req -x509 -addext basicConstraints=critical,CA:FALSE …`".to_owned(),
+            ],
             Self::NoTls { host, .. } => vec![format!(
                 r#"if it has none on purpose: `{{"version": 1, "registries": {{"{host}": {{"insecure": true}}}}}}` in `registries.json` (docs/images.md)"#
             )],
@@ -571,7 +574,7 @@ impl Http {
             return Ok(None);
         };
         // Its text may hold a password, so the error does not have it.
-        ureq::Proxy::new(proxy.reveal()).map(Some).map_err(|_| HttpError::Proxy)
+        ureq::Proxy::new(proxy.reveal()).map(Some).map_err(|_unsaid| HttpError::Proxy)
     }
 
     fn tls(&self, authority: &str, trust: Trust) -> Result<TlsConfig, HttpError> {
@@ -651,7 +654,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, HttpError> {
 
 fn key(path: &Path) -> Result<PrivateKey<'static>, HttpError> {
     let pem = read_file(path, CERTIFICATES_BYTES_MAX)?;
-    PrivateKey::from_pem(&pem).map_err(|_| HttpError::Pem { path: path.to_owned() })
+    PrivateKey::from_pem(&pem).map_err(|_unsaid| HttpError::Pem { path: path.to_owned() })
 }
 
 /// The files of a folder with one ending, in order; none when there is no such folder.

@@ -100,7 +100,7 @@ pub fn ask(program: &Path, arguments: &[&str], input: &[u8], seconds: u64) -> Re
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let late = || ProgramError::Late { program: program.to_owned(), seconds };
-            let wait = Timespec::try_from(left).map_err(|_| late())?;
+            let wait = Timespec::try_from(left).map_err(|_unsaid| late())?;
             let ready = poll(&mut [PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)], Some(&wait));
             match ready {
                 Ok(0) => return Err(late()),
