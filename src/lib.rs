@@ -167,8 +167,16 @@ pub mod engine {
     pub mod program;
     /// ● Carry one decided container out: place, filter, cgroup, stage, end.
     pub mod launch;
-    /// ● Load, import, list; what an image says to `run`.
+    /// ● The store of this host: opened, cleared up, and what uses it.
+    pub mod storage;
+    /// ● Load, import; what an image says to `run`.
     pub mod images;
+    /// ○ `--filter` of what lists and prunes.
+    pub mod filters;
+    /// ● What is in the store: lists, inspection, history, disk usage.
+    pub mod catalog;
+    /// ● Tag, remove, prune.
+    pub mod removal;
     /// ● Pull, push, log in; which registry and who we are to it.
     pub mod registries;
     /// ● Run a command in a container.
@@ -191,16 +199,35 @@ pub mod cli {
     pub mod args;
     /// ● Tables, JSON, errors, exit codes, raw mode.
     pub mod terminal;
+    /// Go templates, as `--format` takes them.
+    pub mod template {
+        /// ○ The text of a template into tokens.
+        pub mod lex;
+        /// ○ Tokens into a tree, and why a template is none.
+        pub mod parse;
+        /// ○ What a template computes with.
+        pub mod value;
+        /// ○ `print`, `println`, `printf`.
+        pub mod printf;
+        /// ○ The functions of Go and of Docker.
+        pub mod functions;
+        /// ○ A template and a value into text, within ceilings.
+        pub mod render;
+        /// ○ `--format`: rows by a template, by a table or as JSON.
+        pub mod rows;
+    }
+    /// ○ Sizes and ages as Docker prints them.
+    pub mod units;
     /// ● Layers on their way: bars on a terminal, lines elsewhere.
     pub mod progress;
     /// ● `pull`, `push`, `login`, `logout`, `search`.
     pub mod registries;
     /// ● `run`.
     pub mod containers;
-    /// ● `load`, `import`, `images`.
+    /// ● What is done with images.
     pub mod images;
     /// ● `mcp run`.
     pub mod mcp;
-    /// ● `doctor`, `version`.
+    /// ● `doctor`, `version`, `system`.
     pub mod system;
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::cli::terminal;
+use crate::cli::units;
 use crate::image::registry::event::{Event, Step};
 
 /// How often one bar is drawn at most.
@@ -146,7 +147,11 @@ fn measured(word: &str, done: u64, all: u64) -> String {
     let filled = usize::try_from(done.min(whole).saturating_mul(BAR as u64) / whole).unwrap_or(BAR);
     let bar = format!("{}>", "=".repeat(filled));
     let width = BAR + 1;
-    format!("{word} [{bar:width$}] {}/{}", terminal::size_text(done), terminal::size_text(all))
+    format!(
+        "{word} [{bar:width$}] {}/{}",
+        units::size(done, units::SUM_DIGITS),
+        units::size(all, units::SUM_DIGITS)
+    )
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! `pull`, `push`, `login`, `logout`, `search`: arguments into the engine's requests, results into
 //! Docker's lines.
 
+use serde_json::{Value, json};
+
 use crate::cli::args::{Login, Logout, Pull, Push, Search};
 use crate::cli::progress::Progress;
+use crate::cli::template::rows::Format;
+use crate::cli::template::value::Shape;
 use crate::cli::terminal;
 use crate::engine::host::Host;
 use crate::engine::registries::{self, Hit, PullRequest};
@@ -12,6 +16,9 @@ use crate::error::{Error, ErrorKind};
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
 /// Characters of a description that a table shows.
 const DESCRIPTION_SHOWN: usize = 45;
+
+/// What Docker calls a line of a search in the errors of templates.
+const SEARCH_ROW: Shape = Shape::Struct { name: "*formatter.searchContext", fields: &[] };
 
 /// Pulls an image or a repository.
 ///
@@ -128,36 +135,32 @@ pub fn search(host: &Host, args: &Search) -> Result<(), Error> {
     let mut hits = registries::search(host, &args.term, args.limit)?;
     hits.retain(|hit| filters.iter().all(|filter| filter.takes(hit)));
     hits.sort_by_key(|hit| std::cmp::Reverse(hit.star_count));
-    let row = |hit: &Hit| {
-        let mut description = hit.description.replace(['\n', '\r'], " ");
-        if !args.no_trunc && description.chars().count() > DESCRIPTION_SHOWN {
-            description = description.chars().take(DESCRIPTION_SHOWN - 1).collect::<String>() + "…";
-        }
-        let official = if hit.is_official { "[OK]" } else { "" };
-        vec![
-            terminal::harmless(&hit.name),
-            terminal::harmless(&description),
-            hit.star_count.to_string(),
-            official.to_owned(),
-        ]
-    };
-    match args.format.as_deref() {
-        None | Some("table") => {
-            let rows: Vec<_> = hits.iter().map(row).collect();
-            terminal::to_stdout(&terminal::table(&["NAME", "DESCRIPTION", "STARS", "OFFICIAL"], &rows))
-        }
-        Some("json") => {
-            let lines: Result<String, _> =
-                hits.iter().map(|hit| serde_json::to_string(hit).map(|line| line + "\n")).collect();
-            terminal::to_stdout(
-                &lines.map_err(|e| Error::new(ErrorKind::Bug, format!("cannot write JSON: {e}")))?,
-            )
-        }
-        Some(other) => {
-            let error = Error::new(ErrorKind::Usage, format!("`{other}` is not a format"));
-            Err(error.hint("`table` and `json` are"))
-        }
+    let columns = "{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}";
+    let format = Format::parse(args.format.as_deref(), columns)?;
+    let is_json = matches!(format, Format::Json);
+    let rows: Vec<Value> = hits.iter().map(|hit| search_row(hit, args.no_trunc, is_json)).collect();
+    let titles = json!({
+        "Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL",
+        "IsAutomated": "AUTOMATED",
+    });
+    terminal::to_stdout(&format.print(&rows, &titles, SEARCH_ROW)?)
+}
+
+fn search_row(hit: &Hit, is_whole: bool, is_json: bool) -> Value {
+    // Anyone can write a description; JSON escapes it.
+    let clean = |text: &str| if is_json { text.to_owned() } else { terminal::harmless(text) };
+    let mut description = clean(&hit.description.replace(['\n', '\r', '\t'], " "));
+    if !is_whole && description.chars().count() > DESCRIPTION_SHOWN {
+        description = description.chars().take(DESCRIPTION_SHOWN - 1).collect::<String>() + "…";
     }
+    let mark = |is: bool| if is { "[OK]" } else { "" };
+    json!({
+        "Name": clean(&hit.name),
+        "Description": description,
+        "StarCount": hit.star_count.to_string(),
+        "IsOfficial": if is_json { hit.is_official.to_string() } else { mark(hit.is_official).to_owned() },
+        "IsAutomated": if is_json { "false" } else { "" },
+    })
 }
 
 /// `--filter` of `search`.

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 /// Docker's exit code for an error of ours before the command of `run` was executed.
 pub const EXIT_RUN: i32 = 125;
 
-/// Longest answer of a person, in bytes.
+/// Longest answer of a person, in bytes: a token can be long.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// Prints an error and its hints to standard error.
@@ -111,40 +111,26 @@ pub fn ask_secret(question: &str) -> Result<String, Error> {
     answer
 }
 
-/// Lays rows out under a heading, columns three spaces apart, as Docker does.
-pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([heading[column].chars().count()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..heading.len()).map(width).collect();
-    let mut text = String::new();
-    let mut line = |cells: &[String]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-        text.push_str(padded.collect::<Vec<_>>().join("   ").trim_end());
-        text.push('\n');
-    };
-    line(&heading.iter().map(|&h| h.to_owned()).collect::<Vec<_>>());
-    rows.iter().for_each(|row| line(row));
-    text
-}
-
-/// Bytes as Docker prints them: three digits, thousands of 1000.
-pub fn size_text(bytes: u64) -> String {
-    let mut units = ["B", "kB", "MB", "GB", "TB"].into_iter();
-    let mut unit = units.next().unwrap_or("B");
-    let (mut whole, mut rest) = (bytes, 0);
-    for next in units {
-        if whole < 1000 {
+/// Asks a question on standard output and reads a line of standard input: `y` is yes, and everything else,
+/// also its end, is no. As in Docker, a terminal or none makes no difference.
+///
+/// # Errors
+/// When the question cannot be printed or the answer cannot be read.
+pub fn confirm(question: &str) -> Result<bool, Error> {
+    to_stdout(&format!("{question} [y/N] "))?;
+    let mut answer = Vec::new();
+    let mut input = std::io::stdin().lock();
+    let mut byte = [0];
+    while (answer.len() as u64) < ANSWER_BYTES_MAX {
+        let read = input.read(&mut byte).map_err(|e| {
+            Error::new(ErrorKind::Failed, format!("cannot read the answer from standard input: {e}"))
+        })?;
+        if read == 0 || byte == *b"\n" {
             break;
         }
-        (rest, whole, unit) = (whole % 1000, whole / 1000, next);
+        answer.extend(byte);
     }
-    match whole {
-        _ if unit == "B" || whole >= 100 => format!("{whole}{unit}"),
-        10..100 => format!("{whole}.{}{unit}", rest / 100),
-        _ => format!("{whole}.{:02}{unit}", rest / 10),
-    }
+    Ok(answer.trim_ascii().eq_ignore_ascii_case(b"y"))
 }
 
 #[cfg(test)]
@@ -154,20 +140,5 @@ mod tests {
     #[test]
     fn a_name_from_outside_cannot_steer_the_terminal() {
         assert_eq!(harmless("a\u{1b}[2J`b`\r\n"), "a\\u{1b}[2J`b`\\u{d}\\u{a}");
-    }
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["longer".to_owned(), "x".to_owned()]];
-        assert_eq!(table(&["A", "B"], &rows), "A        B\nlonger   x\n");
-    }
-
-    #[test]
-    fn sizes_are_printed_as_docker_prints_them() {
-        for (bytes, text) in
-            [(0, "0B"), (999, "999B"), (1_500, "1.50kB"), (12_345_678, "12.3MB"), (216_000_000, "216MB")]
-        {
-            assert_eq!(size_text(bytes), text);
-        }
     }
 }

@@ -19,6 +19,9 @@ use crate::error::{ErrorKind, Fault};
 use crate::sys::fs::{self, FsError};
 use crate::sys::process::{self, ProcessError};
 
+/// Where the kernel's own file systems are mounted.
+const KERNELS: [&str; 3] = ["/proc", "/dev", "/sys"];
+
 /// A file of ours: where it stands inside, what it says.
 type File = (PathBuf, String);
 
@@ -133,7 +136,7 @@ pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
             mount_layers(plan, &lowers, upper, work)?
         }
     };
-    for path in ["/proc", "/dev", "/sys"] {
+    for path in KERNELS {
         require_folder(root.as_fd(), path)?;
     }
     for mount in plan.mounts.iter().filter(|mount| !is_late(mount)) {
@@ -229,8 +232,13 @@ fn mount_layers(plan: &Plan, lowers: &[&Path], upper: &Path, work: &Path) -> Res
     let by_number = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     // Short names keep any number of layers inside the one page that mount(2) takes.
     let lower = held.iter().rev().map(by_number).collect::<Vec<_>>().join(":");
-    let options =
-        format!("lowerdir={lower},upperdir={},workdir={},userxattr", by_number(&upper), by_number(&work));
+    // Its upper layer ends with the container. Without `volatile` the kernel writes the host's whole file
+    // system of that layer to disk when it ends, whoever wrote there (overlayfs.rst, "Volatile mount").
+    let options = format!(
+        "lowerdir={lower},upperdir={},workdir={},userxattr,volatile",
+        by_number(&upper),
+        by_number(&work)
+    );
     let options = std::ffi::CString::new(options).unwrap_or_default();
     rustix::mount::mount("overlay", &plan.rootfs, "overlay", MountFlags::NODEV, Some(options.as_c_str()))
         .map_err(|e| root_failed("overlay", e))?;
@@ -241,8 +249,8 @@ fn root_failed(what: &str, e: rustix::io::Errno) -> RootfsError {
     RootfsError::Mount { what: what.to_owned(), target: "/".into(), source: e.into() }
 }
 
-/// Writes files of ours into a layer that stands on top of the image's, in memory: nothing is made on
-/// disk for them, and no link of the image is looked at. `false` when the image has no plain folder
+/// Writes files of ours, and the folders of [`KERNELS`] that no layer has, into a layer that stands on top
+/// of the image's, in memory: nothing is made on disk for them, and no link of the image is looked at. `false` when the image has no plain folder
 /// where they belong, which such a layer would hide.
 fn make_top(top: &Path, files: &[&File], lowers: &[&Path]) -> Result<bool, RootfsError> {
     let made = |e| FsError::new("make the folder", top, e);
@@ -266,7 +274,13 @@ fn make_top(top: &Path, files: &[&File], lowers: &[&Path]) -> Result<bool, Rootf
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(e) => return Err(FsError::new("make the folder", folder, e).into()),
         }
-        write_new(fs::open_dir(&folder)?.as_fd(), name, text)?;
+        write_own(fs::open_dir(&folder)?.as_fd(), name, text)?;
+    }
+    for path in KERNELS {
+        // The lowest layer is the one that most often has them.
+        if !lowers.iter().any(|lower| rustix::fs::lstat(lower.join(&path[1..])).is_ok()) {
+            rustix::fs::mkdir(top.join(&path[1..]), Mode::from_raw_mode(0o755)).map_err(made)?;
+        }
     }
     Ok(true)
 }
@@ -275,17 +289,12 @@ fn make_top(top: &Path, files: &[&File], lowers: &[&Path]) -> Result<bool, Rootf
 fn write_in_root(root: BorrowedFd<'_>, (target, text): &File) -> Result<(), RootfsError> {
     let parent =
         fs::make_dirs_in_root(root, target.parent().unwrap_or(Path::new("/")), Mode::from_raw_mode(0o755))?;
-    Ok(write_new(parent.as_fd(), target.file_name().unwrap_or_default(), text)?)
+    Ok(write_own(parent.as_fd(), target.file_name().unwrap_or_default(), text)?)
 }
 
-fn write_new(folder: BorrowedFd<'_>, name: &OsStr, text: &str) -> Result<(), FsError> {
-    let wrong = |e: io::Error| FsError::new("write", name, e);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd =
-        rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o644)).map_err(|e| wrong(e.into()))?;
-    // The caller's file mode mask is not meant for these.
-    rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o644)).map_err(|e| wrong(e.into()))?;
-    io::Write::write_all(&mut std::fs::File::from(fd), text.as_bytes()).map_err(wrong)
+/// The stage's file mode mask lets this mode through.
+fn write_own(folder: BorrowedFd<'_>, name: &OsStr, text: &str) -> Result<(), FsError> {
+    fs::write_new_file(folder, name, text.as_bytes(), Mode::from_raw_mode(0o644))
 }
 
 /// A link where `/dev` or `/proc` belongs would lead the kernel's mounts, or files made in them,
@@ -429,11 +438,8 @@ fn mount_point(root: BorrowedFd<'_>, path: &Path, folder: bool) -> Result<OwnedF
 /// Writes a file of ours where only we are, and gives it as a mount attached nowhere.
 fn write_file(scratch: &Path, target: &Path, text: &str) -> Result<OwnedFd, RootfsError> {
     let name: String = target.to_string_lossy().replace('/', "_");
-    let own = scratch.join(name);
-    std::fs::write(&own, text).map_err(|e| FsError::new("write", &own, e))?;
-    rustix::fs::chmod(&own, Mode::from_raw_mode(0o644))
-        .map_err(|e| FsError::new("set the mode of", &own, e))?;
-    clone_tree(&own)
+    write_own(fs::open_dir(scratch)?.as_fd(), name.as_ref(), text)?;
+    clone_tree(&scratch.join(name))
 }
 
 /// Puts a file of ours over `target`: the image's own is neither followed nor changed (CVE-2025-24965).

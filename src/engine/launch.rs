@@ -16,18 +16,18 @@ use crate::container::cgroup::{self, Cgroup, CgroupError};
 use crate::container::delegation::{self, Lack, Support};
 use crate::container::idmap::IdMap;
 use crate::container::idspace;
-use crate::container::lifecycle::{self, Launch, Outcome, Running};
+use crate::container::lifecycle::{self, Launch, Moment, Outcome, Running};
 use crate::container::limits::{Limits, Resource};
 use crate::container::options::{DeviceRequest, Network, SeccompChoice, Ulimit};
 use crate::container::plan::{End, Plan, PlannedMount, Root, Walls, hex};
 use crate::container::seccomp::{self, Conditions, Profile};
 use crate::container::spec::{self, Masks, SpecRequest};
-use crate::container::stage;
-use crate::container::state::{self, Place, Places, ProcessId};
+use crate::container::state::{Folders, Place, Places, ProcessId};
 use crate::container::syscalls::Arch;
 use crate::engine::host::Host;
 use crate::error::{Error, ErrorKind};
-use crate::names::{ContainerId, Name};
+use crate::image::leases::Inside;
+use crate::names::{ContainerId, Digest, Name};
 use crate::sys::fs::{self, FsError};
 
 /// Largest filter on disk, in bytes: what the kernel takes and our header.
@@ -41,8 +41,19 @@ pub type Warn<'a> = &'a mut dyn FnMut(&str);
 pub enum RootChoice {
     /// Filled by the mounts.
     Empty(Root),
-    /// Layers of an image, bottom first.
-    Layers(Vec<PathBuf>),
+    /// Layers of an image.
+    Layers(Stack),
+}
+
+/// Layers of an image in the store, and what keeps them there until the container's record does.
+#[derive(Debug, Default)]
+pub struct Stack {
+    /// The image's id.
+    pub image: Option<Digest>,
+    /// Their folders, bottom first.
+    pub folders: Vec<PathBuf>,
+    /// Nothing of the store goes while this is held.
+    pub held: Option<Inside>,
 }
 
 /// What becomes of a limit that this host cannot enforce.
@@ -162,7 +173,7 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     let prepared = Prepared { decided, filter, volumes, begun };
     let (finished, cleared) = run_in(host, prepared, &mut place, warn);
     // What could not be removed now is found by the next command, as long as its record is there.
-    if let Err(error) = cleared.and_then(|()| remove_place(host, place)) {
+    if let Err(error) = cleared.and_then(|()| place.remove(|folders| remove_folders(host, folders))) {
         warn(&format!("{error}; the next command tries again"));
     }
     let outcome = match &finished {
@@ -181,13 +192,8 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
 }
 
 /// What the container's own ids made can be removed by nobody else.
-fn remove_place(host: &Host, place: Place) -> Result<(), Error> {
-    remove_folders(host, &place.folders())?;
-    Ok(place.remove()?)
-}
-
-fn remove_folders(host: &Host, folders: &[PathBuf]) -> Result<(), Error> {
-    let remove = || folders.iter().try_for_each(|folder| state::remove_tree(folder)).map_err(Error::from);
+fn remove_folders(host: &Host, folders: &Folders) -> Result<(), Error> {
+    let remove = || folders.remove().map_err(Error::from);
     let denied = match remove() {
         Err(error) if error.kind == ErrorKind::Denied => error,
         other => return other,
@@ -207,8 +213,7 @@ fn clear_away(host: &Host, places: &Places, warn: Warn<'_>) -> Result<(), Error>
                 warn(&format!("cannot remove the cgroup of a dead container: {}", Error::from(error)));
             }
         }
-        let gone = remove_folders(host, &leftover.folders()).and_then(|()| Ok(leftover.remove()?));
-        if let Err(error) = gone {
+        if let Err(error) = leftover.remove(|folders| remove_folders(host, folders)) {
             warn(&format!("cannot clear a dead container away: {error}"));
         }
     }
@@ -279,19 +284,38 @@ fn run_in(
 fn supervise(
     host: &Host,
     mut running: Running,
-    decided: Decided,
+    mut decided: Decided,
     filter: String,
     place: &mut Place,
     has_own_cgroup: bool,
 ) -> Result<Outcome, Error> {
+    let stack = match &mut decided.root {
+        RootChoice::Layers(stack) => {
+            Stack { image: stack.image.clone(), folders: stack.folders.clone(), held: stack.held.take() }
+        }
+        RootChoice::Empty(_) => Stack::default(),
+    };
+    let mut stack = Some(stack);
     let plan = plan(host, decided, filter, place, has_own_cgroup)?;
     running.tell(plan)?;
     let stage = ProcessId::of(running.stage_pid());
-    running.supervise(|pid| {
-        Ok(place.save(|record| {
-            record.stage = stage;
-            record.init = ProcessId::of(pid);
-        })?)
+    running.supervise(|moment| {
+        match moment {
+            Moment::Created { init } => {
+                place.save(|record| {
+                    record.stage = stage;
+                    record.init = ProcessId::of(init);
+                    if let Some(stack) = &mut stack {
+                        record.image_id = stack.image.take();
+                        record.layers = std::mem::take(&mut stack.folders);
+                    }
+                })?;
+                // From here on the record keeps the layers.
+                stack = None;
+            }
+            Moment::Ended => place.ended(),
+        }
+        Ok(())
     })
 }
 
@@ -347,6 +371,17 @@ fn stdin_of(decided: &Decided) -> Result<Option<OwnedFd>, Error> {
     Ok(Some(null.map_err(|e| FsError::new("open", "/dev/null", e))?))
 }
 
+/// Makes folders with the mode of `/` inside, whatever the caller's mask is.
+fn make_upper(paths: &[&Path]) -> Result<(), Error> {
+    let mask = rustix::process::umask(Mode::from_raw_mode(0o022));
+    let made = paths.iter().try_for_each(|path| {
+        rustix::fs::mkdir(*path, Mode::from_raw_mode(0o755))
+            .map_err(|e| FsError::new("make the folder", *path, e))
+    });
+    rustix::process::umask(mask);
+    Ok(made?)
+}
+
 fn plan(
     host: &Host,
     decided: Decided,
@@ -354,24 +389,16 @@ fn plan(
     place: &Place,
     has_own_cgroup: bool,
 ) -> Result<Plan, Error> {
-    let folder = place.folder();
-    stage::make_scratch(folder)?;
     let root = match decided.root {
         RootChoice::Empty(root) => root,
-        RootChoice::Layers(lowers) => {
-            let (upper, work) = (folder.join("upper"), folder.join("work"));
-            for path in [&upper, &work] {
-                // The mode of `/` inside, whatever the caller's mask is.
-                let mode = Mode::from_raw_mode(0o755);
-                rustix::fs::mkdir(path, mode)
-                    .and_then(|()| rustix::fs::chmod(path, mode))
-                    .map_err(|e| FsError::new("make the folder", path, e))?;
-            }
+        RootChoice::Layers(Stack { folders: lowers, .. }) => {
+            let (upper, work) = (place.folder().join("upper"), place.folder().join("work"));
+            make_upper(&[&upper, &work])?;
             Root::Layers { lowers, upper, work }
         }
     };
     let hostname = decided.hostname.clone().unwrap_or_else(|| place.id().short().to_owned());
-    let rootfs = folder.join("scratch/rootfs");
+    let rootfs = place.scratch().join("rootfs");
     let mut environment = decided.environment;
     if !environment.iter().any(|e| e.starts_with("HOSTNAME=")) && decided.masks != Masks::Strict {
         environment.push(format!("HOSTNAME={hostname}"));
@@ -404,7 +431,7 @@ fn plan(
         decided.mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
     Ok(Plan {
         id: place.id().as_str().to_owned(),
-        scratch: folder.join("scratch"),
+        scratch: place.scratch().to_owned(),
         rootfs,
         root,
         mounts: decided.mounts,

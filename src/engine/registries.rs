@@ -5,12 +5,13 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::audit;
 use crate::engine::host::Host;
 use crate::engine::images::{take_ids, tell_skipped};
 use crate::engine::launch::Warn;
+use crate::engine::storage;
 use crate::error::{Error, ErrorKind};
 use crate::image::config::Platform;
 use crate::image::index::Meant;
@@ -277,7 +278,7 @@ impl Puller<'_> {
             None => *self.owners.insert(take_ids(self.host, warn)?),
         };
         let id = found.id.clone();
-        let pulled = pull::fetch(&Store::open(&self.host.data)?, owners, &repository, found, names, tell)?;
+        let pulled = pull::fetch(&storage::open(self.host)?, owners, &repository, found, names, tell)?;
         tell_skipped(pulled.skipped, warn);
         tell(Event::Pulled { reference, digest: &digest, is_new: pulled.is_new });
         let name = reference.familiar();
@@ -319,7 +320,7 @@ pub fn push(host: &Host, name: &str, all_tags: bool, tell: Tell<'_>) -> Result<S
     if all_tags && !means_latest(name) {
         return Err(Error::new(ErrorKind::Usage, "tag can't be used with --all-tags/-a"));
     }
-    let store = Store::open(&host.data)?;
+    let store = storage::open(host)?;
     let mut images = Vec::new();
     {
         let index = store.index()?;
@@ -448,8 +449,7 @@ pub fn logout(host: &Host, registry: &str) -> Result<bool, Error> {
 }
 
 /// One repository that was found.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all(serialize = "PascalCase"))]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Hit {
     /// Its name.
     #[serde(default)]

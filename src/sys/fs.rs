@@ -143,19 +143,24 @@ pub fn open_regular(path: &Path) -> Result<File, FsError> {
 pub fn read_named(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
     let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| FsError::new("open", path, e))?;
-    read_at_most(File::from(fd), path, bytes_max)
+    read_at_most(File::from(fd), 0, path, bytes_max)
 }
+
+/// Most bytes that are set aside because a file says it has them.
+const ROOM_BYTES_MAX: u64 = 1 << 20;
 
 fn read_regular(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
     let meta = file.metadata().map_err(|e| FsError::new("read", path, e))?;
     if !meta.is_file() {
         return Err(FsError::new("read", path, io::Error::other("it is not a regular file")));
     }
-    read_at_most(file, path, bytes_max)
+    read_at_most(file, meta.len(), path, bytes_max)
 }
 
-fn read_at_most(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
-    let mut bytes = Vec::new();
+/// `expected_bytes` saves growing; the file may turn out to have more or fewer.
+fn read_at_most(file: File, expected_bytes: u64, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
+    let room = expected_bytes.min(bytes_max).min(ROOM_BYTES_MAX) + 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
     let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
     read.map_err(|e| FsError::new("read", path, e))?;
     if bytes.len() as u64 > bytes_max {
@@ -201,6 +206,17 @@ pub fn replace_file(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: Mode)
         return Err(FsError::new("write", name, e));
     }
     Ok(())
+}
+
+/// Writes a file that must not be there yet, in place: for where nobody else looks before it is whole.
+///
+/// # Errors
+/// What the kernel says; `AlreadyExists` when there is one.
+pub fn write_new_file(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: Mode) -> Result<(), FsError> {
+    let wrong = |e: io::Error| FsError::new("write", name, e);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = rustix::fs::openat(dir, name, flags, mode).map_err(|e| wrong(e.into()))?;
+    File::from(fd).write_all(bytes).map_err(wrong)
 }
 
 /// Fills `buffer` from the kernel's random source.
@@ -264,10 +280,33 @@ impl Lock {
         }
     }
 
+    /// Waits for the lock of the folder `path`, which must be there.
+    ///
+    /// # Errors
+    /// What the kernel says: `NotFound` when whoever held it has removed the folder.
+    pub fn folder(path: &Path) -> Result<Self, FsError> {
+        Self::open_and_lock(path, FOLDER, FlockOperation::LockExclusive)
+    }
+
+    /// Takes the lock of the folder `path`, which must be there, when nobody holds it.
+    ///
+    /// # Errors
+    /// What the kernel says; `None` when somebody holds it.
+    pub fn try_folder(path: &Path) -> Result<Option<Self>, FsError> {
+        match Self::open_and_lock(path, FOLDER, FlockOperation::NonBlockingLockExclusive) {
+            Err(e) if e.source.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     fn take(path: &Path, operation: FlockOperation) -> Result<Self, FsError> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        Self::open_and_lock(path, flags, operation)
+    }
+
+    fn open_and_lock(path: &Path, flags: OFlags, operation: FlockOperation) -> Result<Self, FsError> {
         loop {
-            let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
+            let fd = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))
                 .map_err(|e| FsError::new("open the lock", path, e))?;
             match rustix::fs::flock(&fd, operation) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -279,6 +318,9 @@ impl Lock {
         }
     }
 }
+
+/// How a folder is opened for its lock.
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
 
 /// Whether `path` still leads to the file of `fd`.
 fn stands_at(fd: BorrowedFd<'_>, path: &Path) -> bool {
