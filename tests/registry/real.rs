@@ -172,7 +172,7 @@ fn a_layer_that_another_repository_has_is_mounted_and_every_tag_is_pushed() {
     assert!(text.contains("\n1: digest: ") && text.contains("\n2: digest: "), "{text}");
     let other = impatient();
     other.cuddy(&["pull", "-a", &format!("{}/b", registry.name)]).exits(0);
-    let text = other.cuddy(&["images", "--format", "json"]).exits(0).text();
+    let text = other.cuddy(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).exits(0).text();
     assert!(text.contains(&names[1]) && text.contains(&names[2]), "{text}");
 }
 

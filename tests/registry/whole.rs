@@ -91,7 +91,7 @@ fn every_tag_of_a_repository_comes_page_by_page() {
     let text = host.cuddy(&["pull", "--all-tags", &registry.it("")]).exits(0).text();
     for tag in ["latest", "two", "three"] {
         assert!(text.contains(&format!("{tag}: Pulling from it\n")), "{text}");
-        let told = host.cuddy(&["images", "--format", "json"]).exits(0).text();
+        let told = host.cuddy(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).exits(0).text();
         assert!(told.contains(&registry.it(&format!(":{tag}"))), "{told}");
     }
     host.cuddy(&["pull", "-a", &registry.it(":two")]).exits(1);
@@ -153,7 +153,7 @@ fn a_search_is_a_table_and_a_registry_without_one_says_so() {
     let term = format!("{}/web", registry.name);
     let text = host.cuddy(&["search", &term]).exits(0).text();
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].starts_with("NAME   DESCRIPTION"), "{text}");
+    assert!(lines[0].starts_with("NAME      DESCRIPTION"), "{text}");
     assert!(lines[1].starts_with("many") && lines[1].ends_with("[OK]") && lines[1].contains('…'), "{text}");
     assert!(lines[2].starts_with("few") && !text.contains('\u{1b}'), "{text}");
     let only = host.cuddy(&["search", "--filter", "stars=5", "--format", "json", &term]).exits(0).text();
