@@ -60,6 +60,37 @@ pub mod image {
     pub mod members;
     /// ● docker-archive, OCI archive and plain tar into the store.
     pub mod archive;
+    /// Registries: the only place that speaks HTTP.
+    pub mod registry {
+        /// ○ Addresses of http and https.
+        pub mod url;
+        /// ○ What a registry asks for with 401.
+        pub mod challenge;
+        /// ○ `registries.json`: mirrors, insecure registries, patience.
+        pub mod settings;
+        /// ○ `policy.json`: whose signature an image must have, and whether it is good.
+        pub mod policy;
+        /// ○ What happens while images are pulled and pushed.
+        pub mod event;
+        /// ● Asks a program of the host, with a limit and a deadline.
+        pub mod program;
+        /// ● Names of hosts into addresses, by `getent`.
+        pub mod resolve;
+        /// ● Docker's `config.json` and its credential helpers.
+        pub mod credentials;
+        /// ● Requests: certificates, proxies, redirects, retries.
+        pub mod http;
+        /// ● One repository: who we are there, manifests, blobs, tags.
+        pub mod client;
+        /// ● A blob that is read while it comes, and goes on where it broke.
+        pub mod download;
+        /// ● The signatures that cosign keeps beside an image.
+        pub mod signature;
+        /// ● An image of a registry into the store.
+        pub mod pull;
+        /// ● An image of the store into a registry.
+        pub mod push;
+    }
 }
 
 /// One OCI container; never fetches anything.
@@ -148,6 +179,8 @@ pub mod engine {
     pub mod catalog;
     /// ● Tag, remove, prune.
     pub mod removal;
+    /// ● Pull, push, log in; which registry and who we are to it.
+    pub mod registries;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
@@ -187,6 +220,10 @@ pub mod cli {
     }
     /// ○ Sizes and ages as Docker prints them.
     pub mod units;
+    /// ● Layers on their way: bars on a terminal, lines elsewhere.
+    pub mod progress;
+    /// ● `pull`, `push`, `login`, `logout`, `search`.
+    pub mod registries;
     /// ● `run`.
     pub mod containers;
     /// ● What is done with images.

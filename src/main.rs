@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use cuddy::cli::args::{self, ImageVerb, McpVerb, SystemVerb, Verb};
-use cuddy::cli::{containers, images, mcp, system, terminal};
+use cuddy::cli::args::{self, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
+use cuddy::cli::{containers, images, mcp, registries, system, terminal};
 use cuddy::container::stage;
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 
 fn command() -> i32 {
     match args::parse(std::env::args_os()) {
-        Ok(parsed) => carry_out(parsed.verb),
+        Ok(parsed) => carry_out(parsed),
         Err(misread) if misread.is_help => terminal::to_stdout(&misread.text).map_or(1, |()| 0),
         Err(misread) => {
             terminal::to_stderr(&misread.text);
@@ -31,15 +31,16 @@ fn command() -> i32 {
     }
 }
 
-fn carry_out(verb: Verb) -> i32 {
-    let host = match Host::from_environment() {
+fn carry_out(parsed: Cuddy) -> i32 {
+    let mut host = match Host::from_environment() {
         Ok(host) => host,
         Err(fault) => {
             terminal::print_error(&Error::from(fault));
             return terminal::EXIT_RUN;
         }
     };
-    match verb {
+    host.docker_config = parsed.config;
+    match parsed.verb {
         Verb::Run(args) => containers::run(&host, *args),
         Verb::Load(args) => code(images::load(&host, &args)),
         Verb::Import(args) => code(images::import(&host, &args)),
@@ -53,6 +54,11 @@ fn carry_out(verb: Verb) -> i32 {
             SystemVerb::Df(args) => code(system::disk_usage(&host, &args)),
             SystemVerb::Prune(args) => code(system::prune(&host, &args)),
         },
+        Verb::Pull(args) => code(registries::pull(&host, &args)),
+        Verb::Push(args) => code(registries::push(&host, &args)),
+        Verb::Login(args) => code(registries::login(&host, &args)),
+        Verb::Logout(args) => code(registries::logout(&host, &args)),
+        Verb::Search(args) => code(registries::search(&host, &args)),
         Verb::Mcp(args) => match args.verb {
             McpVerb::Run(args) => mcp::run(&host, *args),
         },
@@ -71,6 +77,8 @@ fn image(host: &Host, verb: ImageVerb) -> i32 {
         ImageVerb::Prune(args) => code(images::prune(host, &args)),
         ImageVerb::Load(args) => code(images::load(host, &args)),
         ImageVerb::Import(args) => code(images::import(host, &args)),
+        ImageVerb::Pull(args) => code(registries::pull(host, &args)),
+        ImageVerb::Push(args) => code(registries::push(host, &args)),
     }
 }
 

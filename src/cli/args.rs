@@ -8,6 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "cuddy", version, disable_help_subcommand = true, arg_required_else_help = true)]
 pub struct Cuddy {
+    /// Folder of Docker's `config.json`: credentials
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
     /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
@@ -26,6 +29,16 @@ pub enum Verb {
     Import(Import),
     /// List images
     Images(Images),
+    /// Fetch an image from a registry
+    Pull(Pull),
+    /// Give an image to a registry
+    Push(Push),
+    /// Say who you are to a registry, and keep it
+    Login(Login),
+    /// Forget who you are to a registry
+    Logout(Logout),
+    /// Search a registry for images
+    Search(Search),
     /// Say how an image was made
     History(History),
     /// Say what an image is
@@ -159,9 +172,26 @@ pub struct Run {
     /// Platform the image must have, `linux/amd64`
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
+    /// When the image is fetched from its registry
+    #[arg(long, value_enum, default_value = "missing")]
+    pub pull: PullWhen,
+    /// Show nothing of that
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Show this help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
+}
+
+/// `--pull`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PullWhen {
+    /// When it is not here
+    Missing,
+    /// Each time
+    Always,
+    /// Never
+    Never,
 }
 
 /// `--network`
@@ -213,6 +243,93 @@ pub struct Images {
     pub no_trunc: bool,
     /// Only those that fit: dangling=, label=, before=, since=, until=, reference=
     #[arg(short, long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+    /// `table`, `table TEMPLATE`, `json` (one object a line) or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// `pull`
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// Name of the image, with a tag or a digest
+    pub name: String,
+    /// Every tag of the repository
+    #[arg(short, long)]
+    pub all_tags: bool,
+    /// Platform, such as linux/arm64
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Print nothing but the name
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Taken and ignored: signatures are asked for by a policy file
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub disable_content_trust: Option<bool>,
+}
+
+/// `push`
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Name of the image, with a tag
+    pub name: String,
+    /// Every tag of the repository
+    #[arg(short, long)]
+    pub all_tags: bool,
+    /// Print nothing but the name
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Taken and ignored: signatures are made by cosign
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub disable_content_trust: Option<bool>,
+}
+
+/// `login`
+#[derive(Args)]
+pub struct Login {
+    /// The registry; without one Docker's own
+    pub server: Option<String>,
+    /// User name
+    #[arg(short, long)]
+    pub username: Option<String>,
+    /// Password or token: every user of this host can read it while the command runs
+    #[arg(short, long)]
+    pub password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+}
+
+impl std::fmt::Debug for Login {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login")
+            .field("server", &self.server)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `logout`
+#[derive(Debug, Args)]
+pub struct Logout {
+    /// The registry; without one Docker's own
+    pub server: Option<String>,
+}
+
+/// `search`
+#[derive(Debug, Args)]
+pub struct Search {
+    /// What to search for; `HOST/TERM` asks another registry than Docker's
+    pub term: String,
+    /// How many to show
+    #[arg(long, default_value_t = 25)]
+    pub limit: u32,
+    /// Show whole descriptions
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// `stars=NUMBER`, `is-official=true`
+    #[arg(short, long, value_name = "FILTER")]
     pub filter: Vec<String>,
     /// `table`, `table TEMPLATE`, `json` (one object a line) or a Go template
     #[arg(long, value_name = "FORMAT")]
@@ -326,6 +443,10 @@ pub enum ImageVerb {
     Load(Load),
     /// Make an image of a plain tar file
     Import(Import),
+    /// Fetch an image from a registry
+    Pull(Pull),
+    /// Give an image to a registry
+    Push(Push),
 }
 
 /// `system`

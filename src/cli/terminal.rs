@@ -2,15 +2,17 @@
 //!
 //! Data goes to standard output, everything else to standard error; nothing else in the crate prints.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
+
+use rustix::termios::{LocalModes, OptionalActions, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::error::{Error, ErrorKind};
 
 /// Docker's exit code for an error of ours before the command of `run` was executed.
 pub const EXIT_RUN: i32 = 125;
 
-/// Longest answer to a question, in bytes.
-const ANSWER_BYTES_MAX: usize = 1024;
+/// Longest answer of a person, in bytes: a token can be long.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// Prints an error and its hints to standard error.
 pub fn print_error(error: &Error) {
@@ -26,7 +28,8 @@ pub fn print_warning(text: &str) {
     to_stderr(&format!("cuddy: warning: {}\n", harmless(text)));
 }
 
-/// Text that may hold names from archives and profiles: what could steer a terminal is shown, not sent.
+/// Text that may hold names from archives, profiles and registries: what could steer a terminal is
+/// shown, not sent.
 pub fn harmless(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_unicode().collect::<String>() } else { c.to_string() };
     text.chars().map(shown).collect()
@@ -51,6 +54,63 @@ pub fn to_stdout(text: &str) -> Result<(), Error> {
     }
 }
 
+/// Lines and columns of the terminal that standard output is; `None` when it is none.
+pub fn size() -> Option<(usize, usize)> {
+    let out = rustix::stdio::stdout();
+    let size = tcgetwinsize(out).ok().filter(|_| isatty(out))?;
+    Some((size.ws_row.into(), size.ws_col.into()))
+}
+
+/// Whether a person can be asked: standard input and error are a terminal.
+pub fn is_interactive() -> bool {
+    isatty(rustix::stdio::stdin()) && isatty(rustix::stdio::stderr())
+}
+
+/// All of standard input, at most `bytes_max` bytes of text.
+///
+/// # Errors
+/// `Limit` when it is more, `Corrupt` when it is no text, or what the kernel says.
+pub fn read_stdin(bytes_max: u64) -> Result<String, Error> {
+    let wrong = |kind, text: String| Error::new(kind, format!("cannot read standard input: {text}"));
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(bytes_max + 1).read_to_end(&mut bytes);
+    read.map_err(|e| wrong(ErrorKind::Failed, e.to_string()))?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(wrong(ErrorKind::Limit, format!("it is larger than {bytes_max} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_unsaid| wrong(ErrorKind::Corrupt, "it is not UTF-8".to_owned()))
+}
+
+/// Asks the person at the terminal for one line.
+///
+/// # Errors
+/// When the terminal cannot be read.
+pub fn ask(question: &str) -> Result<String, Error> {
+    to_stderr(question);
+    let mut line = String::new();
+    let read = std::io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut line);
+    read.map_err(|e| Error::new(ErrorKind::Failed, format!("cannot read the answer: {e}")))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// The same, and what is typed is not shown.
+///
+/// # Errors
+/// When the terminal cannot be read, or would show it.
+pub fn ask_secret(question: &str) -> Result<String, Error> {
+    let stdin = rustix::stdio::stdin();
+    let wrong =
+        |e| Error::new(ErrorKind::Failed, format!("cannot keep the terminal from showing a secret: {e}"));
+    let before = tcgetattr(stdin).map_err(wrong)?;
+    let mut hidden = before.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(stdin, OptionalActions::Now, &hidden).map_err(wrong)?;
+    let answer = ask(question);
+    tcsetattr(stdin, OptionalActions::Now, &before).map_err(wrong)?;
+    to_stderr("\n");
+    answer
+}
+
 /// Asks a question on standard output and reads a line of standard input: `y` is yes, and everything else,
 /// also its end, is no. As in Docker, a terminal or none makes no difference.
 ///
@@ -61,7 +121,7 @@ pub fn confirm(question: &str) -> Result<bool, Error> {
     let mut answer = Vec::new();
     let mut input = std::io::stdin().lock();
     let mut byte = [0];
-    while answer.len() < ANSWER_BYTES_MAX {
+    while (answer.len() as u64) < ANSWER_BYTES_MAX {
         let read = input.read(&mut byte).map_err(|e| {
             Error::new(ErrorKind::Failed, format!("cannot read the answer from standard input: {e}"))
         })?;

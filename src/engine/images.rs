@@ -11,6 +11,7 @@ use crate::engine::storage;
 use crate::error::{Error, ErrorKind};
 use crate::image::archive::{self, Report};
 use crate::image::config::Platform;
+use crate::image::staging::Skipped;
 use crate::image::store::Store;
 use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
@@ -167,7 +168,10 @@ fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
 
 /// With subordinate ids this process moves to where they are its own, so that files get their true
 /// owners; without, all files are the caller's and their owners are recorded.
-fn take_ids(host: &Host, warn: Warn<'_>) -> Result<Owners, Error> {
+///
+/// # Errors
+/// What the kernel says to entering a user namespace that was tried before.
+pub fn take_ids(host: &Host, warn: Warn<'_>) -> Result<Owners, Error> {
     let Some(map) = host.subordinate_map() else { return Ok(Owners::Record) };
     // Tried first where nothing is lost: a process that failed half-way could not go on.
     if let Err(error) = idspace::inside(&map, || Ok(())) {
@@ -178,19 +182,24 @@ fn take_ids(host: &Host, warn: Warn<'_>) -> Result<Owners, Error> {
     Ok(Owners::Apply)
 }
 
-fn tell(report: Report, warn: Warn<'_>) -> Vec<LoadedImage> {
-    if report.skipped.devices > 0 {
+/// Says what of an image's layers was not made.
+pub fn tell_skipped(skipped: Skipped, warn: Warn<'_>) {
+    if skipped.devices > 0 {
         warn(&format!(
             "{} device files of the image were not made: /dev is made anew in each container",
-            report.skipped.devices
+            skipped.devices
         ));
     }
-    if report.skipped.xattrs > 0 {
+    if skipped.xattrs > 0 {
         warn(&format!(
             "{} extended attributes of the image were left out: they mean something to the host",
-            report.skipped.xattrs
+            skipped.xattrs
         ));
     }
+}
+
+fn tell(report: Report, warn: Warn<'_>) -> Vec<LoadedImage> {
+    tell_skipped(report.skipped, warn);
     for image in &report.images {
         if let Some(platform) = &image.foreign_platform {
             warn(&format!("image `{}` is made for {platform}, this host is {}", image.id, Platform::host()));
