@@ -54,6 +54,10 @@ pub mod image {
     pub mod garbage;
     /// ● Layers and images on their way into the store, all or nothing.
     pub mod staging;
+    /// ○ The documents of what `save` writes.
+    pub mod layout;
+    /// ● Images out of the store: docker-archive, OCI archive, OCI layout folder.
+    pub mod save;
     /// ● The members of an archive: indexed once, read by their place.
     pub mod members;
     /// ● docker-archive, OCI archive and plain tar into the store.
