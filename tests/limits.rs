@@ -193,7 +193,7 @@ fn nothing_is_left(id: &str) {
 
 /// Nothing of any container is in `data`.
 fn no_record_is_left(data: &TempDir) {
-    for name in ["containers", "live", "names"] {
+    for name in ["containers", "names"] {
         let path = data.path().join("cuddy").join(name);
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "{}", path.display());
     }

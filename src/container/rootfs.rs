@@ -229,8 +229,13 @@ fn mount_layers(plan: &Plan, lowers: &[&Path], upper: &Path, work: &Path) -> Res
     let by_number = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
     // Short names keep any number of layers inside the one page that mount(2) takes.
     let lower = held.iter().rev().map(by_number).collect::<Vec<_>>().join(":");
-    let options =
-        format!("lowerdir={lower},upperdir={},workdir={},userxattr", by_number(&upper), by_number(&work));
+    // Its upper layer ends with the container. Without `volatile` the kernel writes the host's whole file
+    // system of that layer to disk when it ends, whoever wrote there (overlayfs.rst, "Volatile mount").
+    let options = format!(
+        "lowerdir={lower},upperdir={},workdir={},userxattr,volatile",
+        by_number(&upper),
+        by_number(&work)
+    );
     let options = std::ffi::CString::new(options).unwrap_or_default();
     rustix::mount::mount("overlay", &plan.rootfs, "overlay", MountFlags::NODEV, Some(options.as_c_str()))
         .map_err(|e| root_failed("overlay", e))?;
@@ -266,7 +271,7 @@ fn make_top(top: &Path, files: &[&File], lowers: &[&Path]) -> Result<bool, Rootf
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(e) => return Err(FsError::new("make the folder", folder, e).into()),
         }
-        write_new(fs::open_dir(&folder)?.as_fd(), name, text)?;
+        write_own(fs::open_dir(&folder)?.as_fd(), name, text)?;
     }
     Ok(true)
 }
@@ -275,17 +280,12 @@ fn make_top(top: &Path, files: &[&File], lowers: &[&Path]) -> Result<bool, Rootf
 fn write_in_root(root: BorrowedFd<'_>, (target, text): &File) -> Result<(), RootfsError> {
     let parent =
         fs::make_dirs_in_root(root, target.parent().unwrap_or(Path::new("/")), Mode::from_raw_mode(0o755))?;
-    Ok(write_new(parent.as_fd(), target.file_name().unwrap_or_default(), text)?)
+    Ok(write_own(parent.as_fd(), target.file_name().unwrap_or_default(), text)?)
 }
 
-fn write_new(folder: BorrowedFd<'_>, name: &OsStr, text: &str) -> Result<(), FsError> {
-    let wrong = |e: io::Error| FsError::new("write", name, e);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd =
-        rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o644)).map_err(|e| wrong(e.into()))?;
-    // The caller's file mode mask is not meant for these.
-    rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o644)).map_err(|e| wrong(e.into()))?;
-    io::Write::write_all(&mut std::fs::File::from(fd), text.as_bytes()).map_err(wrong)
+/// The stage's file mode mask lets this mode through.
+fn write_own(folder: BorrowedFd<'_>, name: &OsStr, text: &str) -> Result<(), FsError> {
+    fs::write_new_file(folder, name, text.as_bytes(), Mode::from_raw_mode(0o644))
 }
 
 /// A link where `/dev` or `/proc` belongs would lead the kernel's mounts, or files made in them,
@@ -429,11 +429,8 @@ fn mount_point(root: BorrowedFd<'_>, path: &Path, folder: bool) -> Result<OwnedF
 /// Writes a file of ours where only we are, and gives it as a mount attached nowhere.
 fn write_file(scratch: &Path, target: &Path, text: &str) -> Result<OwnedFd, RootfsError> {
     let name: String = target.to_string_lossy().replace('/', "_");
-    let own = scratch.join(name);
-    std::fs::write(&own, text).map_err(|e| FsError::new("write", &own, e))?;
-    rustix::fs::chmod(&own, Mode::from_raw_mode(0o644))
-        .map_err(|e| FsError::new("set the mode of", &own, e))?;
-    clone_tree(&own)
+    write_own(fs::open_dir(scratch)?.as_fd(), name.as_ref(), text)?;
+    clone_tree(&scratch.join(name))
 }
 
 /// Puts a file of ours over `target`: the image's own is neither followed nor changed (CVE-2025-24965).

@@ -231,13 +231,3 @@ fn reap(pid: Pid) -> Result<End, Error> {
         }
     }
 }
-
-/// Makes the folder of a container's files ready for the stage, which keeps the rest in memory.
-///
-/// # Errors
-/// What the kernel says.
-pub fn make_scratch(dir: &Path) -> Result<(), FsError> {
-    let path = dir.join("scratch");
-    rustix::fs::mkdir(&path, Mode::from_raw_mode(0o700))
-        .map_err(|e| FsError::new("make the folder", &path, e))
-}

@@ -1,11 +1,12 @@
 //! The record of one running container on disk, and what is done about those whose command died.
 //!
-//! The truth is the lock: whoever runs a container holds it, and the kernel gives it back however the
-//! holder ends. A record whose lock is free belongs to nobody, and the next command clears it away.
+//! The truth is the lock of the container's folder: whoever runs a container holds it, and the kernel
+//! gives it back however the holder ends. A folder whose lock is free belongs to nobody, and the next
+//! command clears it away.
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode};
@@ -18,6 +19,8 @@ use crate::sys::process;
 
 /// The version of the record's format; another one is left alone.
 const VERSION: u32 = 1;
+/// The record's file in the container's folder.
+const RECORD: &str = "state.json";
 /// Largest record, in bytes.
 const RECORD_BYTES_MAX: u64 = 64 << 10;
 
@@ -98,14 +101,15 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Place {
     folder: PathBuf,
-    live: PathBuf,
+    scratch: PathBuf,
     names: PathBuf,
-    fd: OwnedFd,
     record: Record,
-    _lock: Lock,
+    is_recorded: bool,
+    lock: Lock,
 }
 
-/// Where containers are kept: `containers/ID`, `live/ID` (the lock), `names/NAME` (says the id).
+/// Where containers are kept: `containers/ID` (its lock says who runs it), `names/NAME` (says the id),
+/// `scratch` (where each stage, in its own mount namespace, keeps what only it sees).
 #[derive(Debug)]
 pub struct Places {
     root: PathBuf,
@@ -117,7 +121,7 @@ impl Places {
     /// # Errors
     /// What the kernel says.
     pub fn open(data: &Path) -> Result<Self, FsError> {
-        for name in ["containers", "live", "names"] {
+        for name in ["containers", "names", "scratch"] {
             let path = data.join(name);
             if rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_err() {
                 fs::make_private_dirs(&path)?;
@@ -131,16 +135,12 @@ impl Places {
     /// # Errors
     /// [`StateError::NameTaken`], or what the kernel says.
     pub fn take(&self, id: ContainerId, name: Option<Name>, image: &str) -> Result<Place, StateError> {
-        let live = self.root.join("live").join(id.as_str());
-        let lock = Lock::exclusive(&live)?;
+        let folder = self.root.join("containers").join(id.as_str());
+        let lock = take_folder(&folder)?;
         let names = self.root.join("names");
         if let Some(name) = &name {
-            claim(&names, name, &id).inspect_err(|_| remove_file(&live))?;
+            claim(&names, name, &id).inspect_err(|_| remove_folder(&folder))?;
         }
-        let folder = self.root.join("containers").join(id.as_str());
-        rustix::fs::mkdir(&folder, Mode::from_raw_mode(0o700))
-            .map_err(|e| FsError::new("make the folder", &folder, e))?;
-        let fd = fs::open_dir(&folder)?;
         let record = Record {
             version: VERSION,
             id,
@@ -151,7 +151,8 @@ impl Places {
             cgroup: None,
             volumes: Vec::new(),
         };
-        Ok(Place { folder, live, names, fd, record, _lock: lock })
+        let scratch = self.root.join("scratch");
+        Ok(Place { folder, scratch, names, record, is_recorded: false, lock })
     }
 
     /// Clears away what dead commands left; gives the folders that only the container's own ids may
@@ -161,29 +162,23 @@ impl Places {
     /// What the kernel says about the list of containers; one that cannot be cleared is left for the
     /// next command.
     pub fn sweep(&self) -> Result<Vec<Leftover>, FsError> {
-        let live = self.root.join("live");
+        let containers = self.root.join("containers");
         let mut leftovers = Vec::new();
-        let entries = std::fs::read_dir(&live).map_err(|e| FsError::new("list", &live, e))?;
+        let entries = std::fs::read_dir(&containers).map_err(|e| FsError::new("list", &containers, e))?;
         for entry in entries.flatten() {
-            let Some(id) = entry.file_name().to_str().and_then(|n| n.parse::<ContainerId>().ok()) else {
+            if entry.file_name().to_str().is_none_or(|n| n.parse::<ContainerId>().is_err()) {
                 continue;
-            };
-            let Ok(Some(lock)) = Lock::try_exclusive(&entry.path()) else { continue };
-            let folder = self.root.join("containers").join(id.as_str());
-            let record = fs::read_file(&folder.join("state.json"), RECORD_BYTES_MAX)
+            }
+            let folder = entry.path();
+            let Ok(Some(lock)) = Lock::try_folder(&folder) else { continue };
+            let record = fs::read_file(&folder.join(RECORD), RECORD_BYTES_MAX)
                 .ok()
                 .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok())
                 .filter(|record| record.version == VERSION);
             if let Some(record) = &record {
                 end_processes(record);
             }
-            leftovers.push(Leftover {
-                live: entry.path(),
-                names: self.root.join("names"),
-                folder,
-                record,
-                _lock: lock,
-            });
+            leftovers.push(Leftover { names: self.root.join("names"), folder, record, _lock: lock });
         }
         Ok(leftovers)
     }
@@ -192,7 +187,6 @@ impl Places {
 /// What a dead command left, with the lock that says it is ours now.
 #[derive(Debug)]
 pub struct Leftover {
-    live: PathBuf,
     names: PathBuf,
     /// The container's folder.
     pub folder: PathBuf,
@@ -202,25 +196,17 @@ pub struct Leftover {
 }
 
 impl Leftover {
-    /// All folders that end with the container.
-    pub fn folders(&self) -> Vec<PathBuf> {
-        let volumes = self.record.iter().flat_map(|record| record.volumes.iter().cloned());
-        std::iter::once(self.folder.clone()).chain(volumes).collect()
-    }
-
-    /// Removes the container's folder and its names; what other ids own stays for another try.
+    /// Frees the container's names, then lets `remove` take its folders away.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn remove(self) -> Result<(), FsError> {
-        remove_tree(&self.folder)?;
-        for volume in self.record.iter().flat_map(|record| &record.volumes) {
-            remove_tree(volume)?;
-        }
+    /// What `remove` says: the next command tries again.
+    pub fn remove<E>(self, remove: impl FnOnce(&[PathBuf]) -> Result<(), E>) -> Result<(), E> {
         // A command that died between its name and its record left no other trace of the name.
-        free_names_of(&self.names, self.live.file_name().unwrap_or_default());
-        remove_file(&self.live);
-        Ok(())
+        free_names_of(&self.names, self.folder.file_name().unwrap_or_default());
+        let volumes = self.record.iter().flat_map(|record| record.volumes.iter().cloned());
+        // The container's own is the last, for it is how the next command finds what is left.
+        let folders: Vec<PathBuf> = volumes.chain([self.folder.clone()]).collect();
+        remove(&folders)
     }
 }
 
@@ -230,14 +216,14 @@ impl Place {
         &self.folder
     }
 
+    /// The empty folder on which every stage, in its own mount namespace, mounts what it keeps in memory.
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
     /// The container's identity.
     pub fn id(&self) -> &ContainerId {
         &self.record.id
-    }
-
-    /// All folders that end with the container.
-    pub fn folders(&self) -> Vec<PathBuf> {
-        std::iter::once(self.folder.clone()).chain(self.record.volumes.iter().cloned()).collect()
     }
 
     /// Writes what is known now.
@@ -247,25 +233,49 @@ impl Place {
     pub fn save(&mut self, change: impl FnOnce(&mut Record)) -> Result<(), StateError> {
         change(&mut self.record);
         let text = serde_json::to_vec(&self.record)?;
-        fs::replace_file(self.fd.as_fd(), "state.json".as_ref(), &text, Mode::from_raw_mode(0o600))?;
+        let (folder, mode) = (self.lock.as_fd(), Mode::from_raw_mode(0o600));
+        if self.is_recorded {
+            fs::replace_file(folder, RECORD.as_ref(), &text, mode)?;
+        } else {
+            // Nobody reads it while we live, and a first one that is cut off is as good as none.
+            fs::write_new_file(folder, RECORD.as_ref(), &text, mode)?;
+            self.is_recorded = true;
+        }
         Ok(())
     }
 
-    /// Removes everything of the container.
+    /// Frees the container's name, then lets `remove` take its folders away, its own as the last.
     ///
     /// # Errors
-    /// What the kernel says; the next command tries again.
-    pub fn remove(self) -> Result<(), FsError> {
-        remove_tree(&self.folder)?;
-        for volume in &self.record.volumes {
-            remove_tree(volume)?;
-        }
+    /// What `remove` says: the next command tries again.
+    pub fn remove<E>(self, remove: impl FnOnce(&[PathBuf]) -> Result<(), E>) -> Result<(), E> {
         if let Some(name) = &self.record.name {
-            remove_file(&self.names.join(name.as_str()));
+            let _gone = rustix::fs::unlink(self.names.join(name.as_str()));
         }
-        remove_file(&self.live);
-        Ok(())
+        let volumes = self.record.volumes.iter().cloned();
+        let folders: Vec<PathBuf> = volumes.chain([self.folder.clone()]).collect();
+        remove(&folders)
     }
+}
+
+/// Makes a container's folder and takes its lock.
+fn take_folder(folder: &Path) -> Result<Lock, FsError> {
+    loop {
+        match rustix::fs::mkdir(folder, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(FsError::new("make the folder", folder, e)),
+        }
+        match Lock::folder(folder) {
+            // A sweep saw it before it was locked, and removed what belonged to nobody.
+            Err(e) if e.source.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+    }
+}
+
+/// What stays is found by the next sweep.
+fn remove_folder(folder: &Path) {
+    let _gone = rustix::fs::rmdir(folder);
 }
 
 /// Ends what still runs; the stage's and the first process's identity is checked, not only the number.
@@ -294,14 +304,9 @@ fn claim(names: &Path, name: &Name, id: &ContainerId) -> Result<(), StateError> 
 fn free_names_of(names: &Path, id: &OsStr) {
     for entry in std::fs::read_dir(names).into_iter().flatten().flatten() {
         if std::fs::read_link(entry.path()).is_ok_and(|says| says.as_os_str() == id) {
-            remove_file(&entry.path());
+            let _gone = rustix::fs::unlink(entry.path());
         }
     }
-}
-
-/// A file that is gone already is as good as removed.
-fn remove_file(path: &Path) {
-    let _gone = rustix::fs::unlink(path);
 }
 
 /// Removes a folder with all that is in it, also what the kernel's overlay left closed.
@@ -335,6 +340,10 @@ fn open_folders(path: &Path) {
 mod tests {
     use super::*;
 
+    fn remove_all(folders: &[PathBuf]) -> Result<(), FsError> {
+        folders.iter().try_for_each(|folder| remove_tree(folder))
+    }
+
     fn id(byte: u8) -> ContainerId {
         ContainerId::from_bytes(&[byte; 32])
     }
@@ -347,7 +356,7 @@ mod tests {
         let first = places.take(id(1), Some(name.clone()), "x").unwrap();
         let error = places.take(id(2), Some(name.clone()), "x").unwrap_err();
         assert!(matches!(error, StateError::NameTaken { .. }), "{error}");
-        first.remove().unwrap();
+        first.remove(remove_all).unwrap();
         places.take(id(2), Some(name), "x").unwrap();
     }
 
@@ -359,7 +368,7 @@ mod tests {
         // Taken, and dead before the first record.
         drop(places.take(id(1), Some(name.clone()), "x").unwrap());
         for leftover in places.sweep().unwrap() {
-            leftover.remove().unwrap();
+            leftover.remove(remove_all).unwrap();
         }
         places.take(id(2), Some(name), "x").unwrap();
     }
@@ -380,11 +389,10 @@ mod tests {
         drop(dead);
         for leftover in places.sweep().unwrap() {
             assert!(leftover.folder.ends_with(id(2).as_str()));
-            leftover.remove().unwrap();
+            leftover.remove(remove_all).unwrap();
         }
         assert!(held.folder().exists());
         assert_eq!(std::fs::read_dir(dir.path().join("containers")).unwrap().count(), 1);
-        assert_eq!(std::fs::read_dir(dir.path().join("live")).unwrap().count(), 1);
         assert_eq!(std::fs::read_dir(dir.path().join("names")).unwrap().count(), 0);
     }
 }

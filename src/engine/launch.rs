@@ -22,7 +22,6 @@ use crate::container::options::{DeviceRequest, Network, SeccompChoice, Ulimit};
 use crate::container::plan::{End, Plan, PlannedMount, Root, Walls, hex};
 use crate::container::seccomp::{self, Conditions, Profile};
 use crate::container::spec::{self, Masks, SpecRequest};
-use crate::container::stage;
 use crate::container::state::{self, Place, Places, ProcessId};
 use crate::container::syscalls::Arch;
 use crate::engine::host::Host;
@@ -162,7 +161,7 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     let prepared = Prepared { decided, filter, volumes, begun };
     let (finished, cleared) = run_in(host, prepared, &mut place, warn);
     // What could not be removed now is found by the next command, as long as its record is there.
-    if let Err(error) = cleared.and_then(|()| remove_place(host, place)) {
+    if let Err(error) = cleared.and_then(|()| place.remove(|folders| remove_folders(host, folders))) {
         warn(&format!("{error}; the next command tries again"));
     }
     let outcome = match &finished {
@@ -181,11 +180,6 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
 }
 
 /// What the container's own ids made can be removed by nobody else.
-fn remove_place(host: &Host, place: Place) -> Result<(), Error> {
-    remove_folders(host, &place.folders())?;
-    Ok(place.remove()?)
-}
-
 fn remove_folders(host: &Host, folders: &[PathBuf]) -> Result<(), Error> {
     let remove = || folders.iter().try_for_each(|folder| state::remove_tree(folder)).map_err(Error::from);
     let denied = match remove() {
@@ -207,8 +201,7 @@ fn clear_away(host: &Host, places: &Places, warn: Warn<'_>) -> Result<(), Error>
                 warn(&format!("cannot remove the cgroup of a dead container: {}", Error::from(error)));
             }
         }
-        let gone = remove_folders(host, &leftover.folders()).and_then(|()| Ok(leftover.remove()?));
-        if let Err(error) = gone {
+        if let Err(error) = leftover.remove(|folders| remove_folders(host, folders)) {
             warn(&format!("cannot clear a dead container away: {error}"));
         }
     }
@@ -347,6 +340,17 @@ fn stdin_of(decided: &Decided) -> Result<Option<OwnedFd>, Error> {
     Ok(Some(null.map_err(|e| FsError::new("open", "/dev/null", e))?))
 }
 
+/// Makes folders with the mode of `/` inside, whatever the caller's mask is.
+fn make_upper(paths: &[&Path]) -> Result<(), Error> {
+    let mask = rustix::process::umask(Mode::from_raw_mode(0o022));
+    let made = paths.iter().try_for_each(|path| {
+        rustix::fs::mkdir(*path, Mode::from_raw_mode(0o755))
+            .map_err(|e| FsError::new("make the folder", *path, e))
+    });
+    rustix::process::umask(mask);
+    Ok(made?)
+}
+
 fn plan(
     host: &Host,
     decided: Decided,
@@ -354,24 +358,16 @@ fn plan(
     place: &Place,
     has_own_cgroup: bool,
 ) -> Result<Plan, Error> {
-    let folder = place.folder();
-    stage::make_scratch(folder)?;
     let root = match decided.root {
         RootChoice::Empty(root) => root,
         RootChoice::Layers(lowers) => {
-            let (upper, work) = (folder.join("upper"), folder.join("work"));
-            for path in [&upper, &work] {
-                // The mode of `/` inside, whatever the caller's mask is.
-                let mode = Mode::from_raw_mode(0o755);
-                rustix::fs::mkdir(path, mode)
-                    .and_then(|()| rustix::fs::chmod(path, mode))
-                    .map_err(|e| FsError::new("make the folder", path, e))?;
-            }
+            let (upper, work) = (place.folder().join("upper"), place.folder().join("work"));
+            make_upper(&[&upper, &work])?;
             Root::Layers { lowers, upper, work }
         }
     };
     let hostname = decided.hostname.clone().unwrap_or_else(|| place.id().short().to_owned());
-    let rootfs = folder.join("scratch/rootfs");
+    let rootfs = place.scratch().join("rootfs");
     let mut environment = decided.environment;
     if !environment.iter().any(|e| e.starts_with("HOSTNAME=")) && decided.masks != Masks::Strict {
         environment.push(format!("HOSTNAME={hostname}"));
@@ -404,7 +400,7 @@ fn plan(
         decided.mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
     Ok(Plan {
         id: place.id().as_str().to_owned(),
-        scratch: folder.join("scratch"),
+        scratch: place.scratch().to_owned(),
         rootfs,
         root,
         mounts: decided.mounts,

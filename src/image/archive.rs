@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{ErrorKind, Fault};
 use crate::image::config::{CONFIG_BYTES_MAX, ConfigError, ImageConfig, Platform};
@@ -9,13 +10,15 @@ use crate::image::manifest::{
     Descriptor, Document, INDEX_DEPTH_MAX, INDEX_ENTRIES_MAX, MANIFEST_BYTES_MAX, Manifest, ManifestError,
     parse_docker,
 };
-use crate::image::members::{Members, MembersError, seekable};
+use crate::image::members::{Members, MembersError, Section, seekable};
 use crate::image::staging::{Expected, NewImage, Skipped, Staging, StagingError, Wanted};
 use crate::image::store::Store;
 use crate::image::stream::digest_of;
 use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
 
+/// Most layers that are unpacked at once: each may take some 10 MiB of memory.
+const THREADS_MAX: usize = 4;
 /// Manifests and indexes that one archive may make us read.
 const DOCUMENTS_MAX: usize = 2 * INDEX_ENTRIES_MAX;
 
@@ -130,17 +133,45 @@ pub fn load(store: &Store, file: File, owners: Owners) -> Result<Report, Archive
     let plans = archive.plans()?;
     let wanted: Vec<Wanted> = plans.iter().flat_map(|plan| plan.layers.clone()).collect();
     let staging = Staging::begin(store, owners, &wanted).map_err(ArchiveError::Staging)?;
-    for plan in &plans {
-        for (layer, member) in plan.layers.iter().zip(&plan.members) {
-            if staging.is_missing(layer) {
-                let section = archive.members.find(member).map_err(ArchiveError::Members)?;
-                staging.layer(layer, section).map_err(ArchiveError::Staging)?;
-            }
+    let mut missing: Vec<(&Wanted, Section<'_>)> = Vec::new();
+    for (layer, member) in plans.iter().flat_map(|plan| plan.layers.iter().zip(&plan.members)) {
+        if staging.is_missing(layer) && missing.iter().all(|(other, _)| *other != layer) {
+            missing.push((layer, archive.members.find(member).map_err(ArchiveError::Members)?));
         }
     }
+    give(&staging, missing)?;
     let report = Report { images: plans.iter().map(Plan::loaded).collect(), skipped: staging.skipped() };
     staging.commit(plans.into_iter().map(Plan::into_image).collect()).map_err(ArchiveError::Staging)?;
     Ok(report)
+}
+
+/// Gives the layers to the staging, several at once, the largest first so that none is left alone at
+/// the end. The first error ends the others too.
+fn give(staging: &Staging<'_>, mut layers: Vec<(&Wanted, Section<'_>)>) -> Result<(), ArchiveError> {
+    layers.sort_by_key(|(_, section)| section.left());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(layers.len()).min(THREADS_MAX);
+    let (left, failed) = (Mutex::new(layers), Mutex::new(None));
+    // Each layer is one step of either list, so whoever panicked left them whole.
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let work = || {
+        while let Some((layer, section)) = next() {
+            if let Err(error) = staging.layer(layer, section) {
+                staging.stop();
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                return;
+            }
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "who loads an archive never calls libcontainer")]
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), |error| Err(ArchiveError::Staging(error)))
 }
 
 /// Makes an image of one layer, called `name`, of the root file system in a tar. `file` may be a pipe.

@@ -186,19 +186,18 @@ pub struct Unpacked {
     pub is_complete: bool,
 }
 
-/// Unpacks the layer `name` from `source` into the folder `dir`, which must be new.
+/// Unpacks the layer `name` from `stream` into the folder `dir`, which must be new.
 ///
 /// # Errors
 /// [`LayerError`]; `dir` is then half full and the caller removes it.
 pub fn unpack<R: Read>(
-    source: R,
+    stream: Stream<R>,
     name: &str,
     dir: &Path,
     owners: Owners,
     ceilings: &Ceilings,
 ) -> Result<Unpacked, LayerError> {
     let read = |source| LayerError::Read { layer: name.to_owned(), source };
-    let stream = Stream::open(source, ceilings.bytes).map_err(read)?;
     let tree = Tree::make(dir, owners).map_err(|source| LayerError::Write {
         layer: name.to_owned(),
         entry: ".".to_owned(),
@@ -484,7 +483,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let mut ceilings = CEILINGS;
             change(&mut ceilings);
-            unpack(layer.as_slice(), "x", &dir.path().join("fs"), Owners::Record, &ceilings)
+            let stream = Stream::open(layer.as_slice(), ceilings.bytes).unwrap();
+            unpack(stream, "x", &dir.path().join("fs"), Owners::Record, &ceilings)
         };
         assert_eq!(try_with(|_| {}).unwrap().entries, 10);
         let too_large = |change, expected: &str| {

@@ -91,16 +91,18 @@ pub fn seekable(dir: &Path, mut file: File) -> Result<(File, u64), MembersError>
     if meta.is_file() {
         start = file.stream_position().map_err(MembersError::Read)?;
         let section = Section { file: &file, at: start, end: meta.len() };
-        if Stream::open(section, ARCHIVE_BYTES_MAX).map_err(MembersError::Read)?.is_plain() {
+        if Stream::open_unhashed(section, ARCHIVE_BYTES_MAX).map_err(MembersError::Read)?.is_plain() {
             return Ok((file, start));
         }
     }
     let mut spool = nameless(dir).map_err(MembersError::Spool)?;
     let copied = if meta.is_file() {
         let section = Section { file: &file, at: start, end: meta.len() };
-        Stream::open(section, ARCHIVE_BYTES_MAX).and_then(|mut stream| io::copy(&mut stream, &mut spool))
+        Stream::open_unhashed(section, ARCHIVE_BYTES_MAX)
+            .and_then(|mut stream| io::copy(&mut stream, &mut spool))
     } else {
-        Stream::open(file, ARCHIVE_BYTES_MAX).and_then(|mut stream| io::copy(&mut stream, &mut spool))
+        Stream::open_unhashed(file, ARCHIVE_BYTES_MAX)
+            .and_then(|mut stream| io::copy(&mut stream, &mut spool))
     };
     copied.map_err(MembersError::Read)?;
     Ok((spool, 0))

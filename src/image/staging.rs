@@ -31,6 +31,10 @@ use crate::image::tree::{Owners, remove_at};
 use crate::names::{Digest, ImageReference};
 use crate::sys::fs::{FsError, open_dir, replace_file};
 
+/// Largest zstd window of layers that are decompressed at the same time, in bytes: what `zstd -19`
+/// asks for. Those that need more wait for each other.
+const WINDOW_BYTES_SHARED: u64 = 8 * 1024 * 1024;
+
 /// Why something cannot come into the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
@@ -188,6 +192,8 @@ pub struct Staging<'s> {
     state: Mutex<State>,
     // What is in the store already and this load relies on.
     lease: Lease,
+    /// Held while a stream with a large window is decompressed: one at a time.
+    large_window: Mutex<()>,
     // Before its lock: what is aside goes while the lock is held.
     session: Aside,
     _lock: ObjectLock,
@@ -273,8 +279,16 @@ impl<'s> Staging<'s> {
                 state.locks.insert(diff_id.clone(), lock);
             }
         }
-        let (stopped, state) = (AtomicBool::new(false), Mutex::new(state));
-        Ok(Self { store, owners, stopped, state, lease, session, _lock: lock })
+        Ok(Self {
+            store,
+            owners,
+            stopped: AtomicBool::new(false),
+            state: Mutex::new(state),
+            large_window: Mutex::new(()),
+            lease,
+            session,
+            _lock: lock,
+        })
     }
 
     /// Whether the layer must still be given.
@@ -369,6 +383,9 @@ impl<'s> Staging<'s> {
 
     /// Promotes everything, then tells the images and their names in one step.
     ///
+    /// What was made is on the disk before it gets its name, so that not even a crash of the machine
+    /// leaves a layer that looks whole and is not. No file is synced by itself for that.
+    ///
     /// # Errors
     /// `Store`. What was promoted before it is whole; the next load finds it.
     pub fn commit(mut self, images: Vec<NewImage>) -> Result<(), StagingError> {
@@ -378,6 +395,7 @@ impl<'s> Staging<'s> {
                 self.blob(digest, bytes)?;
             }
         }
+        self.sync()?;
         self.lease.risk();
         let changed = self.store.change(|index| {
             self.promote()?;
@@ -486,14 +504,7 @@ impl<'s> Staging<'s> {
             stopped: &self.stopped,
             not_written: None,
         };
-        let result = if makes_folder {
-            self.unpack(&mut source, name)
-                .map(|(aside, unpacked)| (unpacked.sums.clone(), Some((aside, unpacked))))
-        } else {
-            let sums = Stream::open(&mut source, CEILINGS.bytes).and_then(Stream::finish);
-            sums.map(|sums| (sums, None))
-                .map_err(|e| StagingError::Layer(LayerError::Read { layer: name.to_owned(), source: e }))
-        };
+        let result = self.read_all(&mut source, name, makes_folder);
         match (result, expected) {
             (Ok((sums, unpacked)), _) => Ok(Taken { sums, unpacked, blob }),
             (Err(_), _) if self.stopped.load(Ordering::Relaxed) => {
@@ -511,12 +522,25 @@ impl<'s> Staging<'s> {
         }
     }
 
-    fn unpack<R: Read>(&self, source: R, name: &str) -> Result<(Aside, Unpacked), StagingError> {
+    fn read_all<R: Read>(
+        &self,
+        source: R,
+        name: &str,
+        makes_folder: bool,
+    ) -> Result<(Sums, Option<(Aside, Unpacked)>), StagingError> {
+        let wrong = |source| StagingError::Layer(LayerError::Read { layer: name.to_owned(), source });
+        let stream = Stream::open(source, CEILINGS.bytes).map_err(wrong)?;
+        let _alone = (stream.window_bytes() > WINDOW_BYTES_SHARED)
+            .then(|| self.large_window.lock().unwrap_or_else(PoisonError::into_inner));
+        if !makes_folder {
+            return Ok((stream.finish().map_err(wrong)?, None));
+        }
         let aside = self.part();
         rustix::fs::mkdir(&aside.0, Mode::RWXU)
             .map_err(|e| broken(FsError::new("make the folder", &aside.0, e)))?;
-        let unpacked = unpack(source, name, &aside.0.join("fs"), self.owners, &CEILINGS);
-        Ok((aside, unpacked.map_err(StagingError::Layer)?))
+        let unpacked = unpack(stream, name, &aside.0.join("fs"), self.owners, &CEILINGS);
+        let unpacked = unpacked.map_err(StagingError::Layer)?;
+        Ok((unpacked.sums.clone(), Some((aside, unpacked))))
     }
 
     /// Remembers a layer that is right, to be promoted.
@@ -541,6 +565,17 @@ impl<'s> Staging<'s> {
             state.blobs.insert(taken.sums.stored, blob);
         }
         Ok(())
+    }
+
+    /// Writes what was made to the disk: one syncfs(2) for all of it. Where nothing but small blobs is
+    /// new there is no wait: one that is lost shows by its digest.
+    fn sync(&self) -> Result<(), StagingError> {
+        if self.state().folders.is_empty() && self.state().came.is_empty() {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let synced = rustix::fs::open(&self.session.0, flags, Mode::empty()).and_then(rustix::fs::syncfs);
+        synced.map_err(|e| broken(FsError::new("write to the disk what is in", &self.session.0, e)))
     }
 
     /// Moves everything to its place. The caller holds the lock of the store, so that nobody takes

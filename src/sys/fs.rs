@@ -203,6 +203,17 @@ pub fn replace_file(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: Mode)
     Ok(())
 }
 
+/// Writes a file that must not be there yet, in place: for where nobody else looks before it is whole.
+///
+/// # Errors
+/// What the kernel says; `AlreadyExists` when there is one.
+pub fn write_new_file(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: Mode) -> Result<(), FsError> {
+    let wrong = |e: io::Error| FsError::new("write", name, e);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = rustix::fs::openat(dir, name, flags, mode).map_err(|e| wrong(e.into()))?;
+    File::from(fd).write_all(bytes).map_err(wrong)
+}
+
 /// Fills `buffer` from the kernel's random source.
 ///
 /// # Errors
@@ -264,10 +275,33 @@ impl Lock {
         }
     }
 
+    /// Waits for the lock of the folder `path`, which must be there.
+    ///
+    /// # Errors
+    /// What the kernel says: `NotFound` when whoever held it has removed the folder.
+    pub fn folder(path: &Path) -> Result<Self, FsError> {
+        Self::open_and_lock(path, FOLDER, FlockOperation::LockExclusive)
+    }
+
+    /// Takes the lock of the folder `path`, which must be there, when nobody holds it.
+    ///
+    /// # Errors
+    /// What the kernel says; `None` when somebody holds it.
+    pub fn try_folder(path: &Path) -> Result<Option<Self>, FsError> {
+        match Self::open_and_lock(path, FOLDER, FlockOperation::NonBlockingLockExclusive) {
+            Err(e) if e.source.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     fn take(path: &Path, operation: FlockOperation) -> Result<Self, FsError> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        Self::open_and_lock(path, flags, operation)
+    }
+
+    fn open_and_lock(path: &Path, flags: OFlags, operation: FlockOperation) -> Result<Self, FsError> {
         loop {
-            let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
+            let fd = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))
                 .map_err(|e| FsError::new("open the lock", path, e))?;
             match rustix::fs::flock(&fd, operation) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -279,6 +313,9 @@ impl Lock {
         }
     }
 }
+
+/// How a folder is opened for its lock.
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
 
 /// Whether `path` still leads to the file of `fd`.
 fn stands_at(fd: BorrowedFd<'_>, path: &Path) -> bool {

@@ -218,6 +218,8 @@ fn become_stage(start: StageStart<'_>) -> ! {
 
 fn enter_stage(start: &StageStart<'_>) -> Result<std::convert::Infallible, ProcessError> {
     let call = |action| move |e: rustix::io::Errno| ProcessError::call(action, e);
+    // A lock of the command is shared by whoever has its descriptor, and ours must end with the command.
+    close_but(start)?;
     // The program file is opened before anything changes, by the name the kernel keeps for us.
     let own = rustix::fs::open(
         "/proc/self/exe",
@@ -438,9 +440,29 @@ fn put_descriptor(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), ProcessError>
 /// # Errors
 /// What the kernel says.
 pub fn close_on_exec_from(first: RawFd) -> Result<(), ProcessError> {
-    // SAFETY: with CLOSE_RANGE_CLOEXEC the call closes nothing now and touches no memory.
-    let result =
-        unsafe { libc::syscall(libc::SYS_close_range, first, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    close_range(first, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// Closes all but what the stage needs. Only for the stage before its exec: values that own what is closed
+/// here are never used or dropped there, for it ends without unwinding.
+fn close_but(start: &StageStart<'_>) -> Result<(), ProcessError> {
+    let mut kept: Vec<RawFd> = start.stdio.iter().flatten().map(AsRawFd::as_raw_fd).collect();
+    kept.push(start.socket.as_raw_fd());
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        if first < fd {
+            close_range(first, fd - 1, 0)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_range(first, RawFd::MAX, 0)
+}
+
+fn close_range(first: RawFd, last: RawFd, flags: libc::c_uint) -> Result<(), ProcessError> {
+    // SAFETY: the call takes numbers and touches no memory. With CLOSE_RANGE_CLOEXEC it closes nothing
+    // now; without, the callers above promise that no owner of a descriptor in the range comes to use it.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if result == 0 {
         Ok(())
     } else {

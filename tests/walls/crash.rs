@@ -76,7 +76,7 @@ fn mounts(host: &Host) -> Vec<String> {
 /// Everything of containers in the data folder.
 fn kept(host: &Host) -> BTreeSet<String> {
     let list = |name: &str| names(&host.data().join(name)).into_iter();
-    ["containers", "live", "names"]
+    ["containers", "names"]
         .iter()
         .flat_map(|name| list(name).map(move |entry| format!("{name}/{entry}")))
         .collect()
