@@ -160,6 +160,18 @@ impl Descriptor {
         containerd.or(oci).map(|name| name.parse()).transpose().map_err(wrong)
     }
 
+    /// What a person may call it within its layout: its names and tags, as they are written and in short.
+    pub fn tags(&self) -> Vec<String> {
+        let written = [NAME_OCI, NAME_CONTAINERD].map(|key| self.annotations.get(key).cloned());
+        let mut tags: Vec<String> = written.into_iter().flatten().collect();
+        let name = self.name().ok().flatten();
+        tags.extend(name.as_ref().map(ImageReference::familiar));
+        tags.extend(name.as_ref().and_then(ImageReference::tag).map(str::to_owned));
+        tags.sort();
+        tags.dedup();
+        tags
+    }
+
     /// Refuses a blob that is not a layer we can unpack, or that lies elsewhere.
     fn check_layer(&self) -> Result<(), ManifestError> {
         if let Some(url) = self.urls.first() {
