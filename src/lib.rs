@@ -140,8 +140,16 @@ pub mod engine {
     pub mod program;
     /// ● Carry one decided container out: place, filter, cgroup, stage, end.
     pub mod launch;
-    /// ● Load, import, list; what an image says to `run`.
+    /// ● The store of this host: opened, cleared up, and what uses it.
+    pub mod storage;
+    /// ● Load, import; what an image says to `run`.
     pub mod images;
+    /// ○ `--filter` of what lists and prunes.
+    pub mod filters;
+    /// ● What is in the store: lists, inspection, history, disk usage.
+    pub mod catalog;
+    /// ● Tag, remove, prune.
+    pub mod removal;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
@@ -179,12 +187,14 @@ pub mod cli {
         /// ○ `--format`: rows by a template, by a table or as JSON.
         pub mod rows;
     }
+    /// ○ Sizes and ages as Docker prints them.
+    pub mod units;
     /// ● `run`.
     pub mod containers;
-    /// ● `load`, `import`, `images`.
+    /// ● What is done with images.
     pub mod images;
     /// ● `mcp run`.
     pub mod mcp;
-    /// ● `doctor`, `version`.
+    /// ● `doctor`, `version`, `system`.
     pub mod system;
 }

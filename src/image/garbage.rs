@@ -109,7 +109,7 @@ impl Collection<'_> {
                     is_all_named = false;
                     continue;
                 }
-                garbage.bytes = garbage.bytes.saturating_add(size(store, &dir.join(&name)));
+                garbage.bytes = garbage.bytes.saturating_add(store.size(&dir.join(&name)));
                 garbage.take(store, &dir, &name, part)?;
             }
         }
@@ -172,15 +172,6 @@ fn needed(store: &Store, index: &Index, relied_on: &BTreeSet<String>, folders: &
 
 fn last_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_string_lossy().into_owned())
-}
-
-/// Bytes of the files of a blob or a layer.
-fn size(store: &Store, path: &Path) -> u64 {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => store.layer_note(path).map_or(0, |note| note.file_bytes),
-        Ok(meta) => meta.len(),
-        Err(_) => 0,
-    }
 }
 
 fn names_in(dir: &Path) -> Result<Vec<OsString>, StoreError> {

@@ -83,8 +83,10 @@ impl Fault for Conflict {
 pub enum Gone {
     /// A name.
     Untagged(ImageReference),
-    /// An image by its id, or a stack of layers by its chain id.
+    /// An image, by its id.
     Deleted(Digest),
+    /// A stack of layers, by its chain id.
+    Layers(Digest),
 }
 
 /// How an image was named.
@@ -191,7 +193,7 @@ fn delete(index: &mut Index, id: &Digest, gone: &mut Vec<Gone>) {
     gone.push(Gone::Deleted(id.clone()));
     let left: BTreeSet<Digest> = index.images.values().flat_map(ImageRecord::chain_ids).collect();
     let chain = record.chain_ids().into_iter().rev();
-    gone.extend(chain.filter(|stack| !left.contains(stack)).map(Gone::Deleted));
+    gone.extend(chain.filter(|stack| !left.contains(stack)).map(Gone::Layers));
 }
 
 /// Whether it is clear what goes when the image goes: it has one tag at most, and every digest it is
@@ -251,7 +253,7 @@ mod tests {
     fn words(gone: &[Gone]) -> Vec<String> {
         let word = |gone: &Gone| match gone {
             Gone::Untagged(name) => format!("-{}", name.familiar()),
-            Gone::Deleted(digest) => digest.hex()[..2].to_owned(),
+            Gone::Deleted(digest) | Gone::Layers(digest) => digest.hex()[..2].to_owned(),
         };
         gone.iter().map(word).collect()
     }
@@ -265,7 +267,7 @@ mod tests {
         // The layer below is also the other image's: only the stack of both goes.
         assert_eq!(words(&gone).len(), 3);
         assert_eq!(words(&gone)[..2], ["-b:latest", "01"]);
-        let Gone::Deleted(chain) = &gone[2] else { panic!("{gone:?}") };
+        let Gone::Layers(chain) = &gone[2] else { panic!("{gone:?}") };
         assert_eq!(*chain, record(&[11, 12], "").chain_ids()[1]);
         assert!(!index.images.contains_key(&digest(1)) && index.names_of(&digest(1)).is_empty());
     }

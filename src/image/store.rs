@@ -151,6 +151,29 @@ pub struct Summary {
     pub record: ImageRecord,
 }
 
+impl Summary {
+    /// Its names with a tag.
+    pub fn tags(&self) -> Vec<ImageReference> {
+        self.names.iter().filter(|name| name.tag().is_some()).cloned().collect()
+    }
+
+    /// Its names with a digest: those it was given, and for every other repository that of its index or
+    /// manifest.
+    pub fn digests(&self) -> Vec<ImageReference> {
+        let repository = |name: &ImageReference| format!("{}/{}", name.domain(), name.repository());
+        let mut digests: Vec<ImageReference> =
+            self.names.iter().filter(|name| name.digest().is_some()).cloned().collect();
+        let known: Vec<String> = digests.iter().map(repository).collect();
+        if let Some(digest) = self.record.index.as_ref().or(self.record.manifest.as_ref()) {
+            let mut repositories: Vec<String> = self.tags().iter().map(repository).collect();
+            repositories.dedup();
+            let others = repositories.iter().filter(|repository| !known.contains(repository));
+            digests.extend(others.filter_map(|repository| format!("{repository}@{digest}").parse().ok()));
+        }
+        digests
+    }
+}
+
 /// `layer.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerNote {
@@ -453,6 +476,15 @@ impl Store {
             return Err(StoreError::Version { path, version: note.version });
         }
         Ok(note)
+    }
+
+    /// Bytes of the files of a blob or of a layer's folder; nothing where there is none.
+    pub fn size(&self, path: &Path) -> u64 {
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_dir() => self.layer_note(path).map_or(0, |note| note.file_bytes),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        }
     }
 
     /// The folder where things on their way in are.
