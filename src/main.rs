@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use cuddy::cli::args::{self, ImageVerb, McpVerb, SystemVerb, Verb};
-use cuddy::cli::{containers, images, mcp, system, terminal};
+use cuddy::cli::{archives, containers, images, mcp, system, terminal};
 use cuddy::container::stage;
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
@@ -41,7 +41,8 @@ fn carry_out(verb: Verb) -> i32 {
     };
     match verb {
         Verb::Run(args) => containers::run(&host, *args),
-        Verb::Load(args) => code(images::load(&host, &args)),
+        Verb::Load(args) => code(archives::load(&host, &args)),
+        Verb::Save(args) => code(archives::save(&host, &args)),
         Verb::Import(args) => code(images::import(&host, &args)),
         Verb::Images(args) => code(images::list(&host, &args)),
         Verb::History(args) => code(images::history(&host, &args)),
@@ -69,7 +70,8 @@ fn image(host: &Host, verb: ImageVerb) -> i32 {
         ImageVerb::Tag(args) => code(images::tag(host, &args)),
         ImageVerb::Rm(args) => images::remove(host, &args),
         ImageVerb::Prune(args) => code(images::prune(host, &args)),
-        ImageVerb::Load(args) => code(images::load(host, &args)),
+        ImageVerb::Load(args) => code(archives::load(host, &args)),
+        ImageVerb::Save(args) => code(archives::save(host, &args)),
         ImageVerb::Import(args) => code(images::import(host, &args)),
     }
 }

@@ -75,6 +75,8 @@ impl Fault for MembersError {
                 io::ErrorKind::FileTooLarge => ErrorKind::Limit,
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,
                 io::ErrorKind::StorageFull => ErrorKind::Failed,
+                io::ErrorKind::Unsupported => ErrorKind::Unsupported,
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ErrorKind::Unreachable,
                 _ => ErrorKind::Corrupt,
             },
             Self::TooLarge { .. } => ErrorKind::Limit,
