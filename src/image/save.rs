@@ -204,7 +204,7 @@ pub fn write_folder(store: &Store, images: &[Chosen], path: &Path) -> Result<(),
     rustix::fs::flock(&locked, FlockOperation::LockExclusive)
         .map_err(|e| wrong(FsError::new("lock", path, e)))?;
     let there = existing_index(&root, path)?;
-    let blobs = make_dirs_in_root(root.as_fd(), Path::new("blobs/sha256"), Mode::from_raw_mode(0o755));
+    let blobs = make_dirs_in_root(root.as_fd(), Path::new("/blobs/sha256"), Mode::from_raw_mode(0o755));
     let blobs = blobs.map_err(wrong)?;
     let mode = Mode::from_raw_mode(0o644);
     for (digest, blob) in &content.blobs {
