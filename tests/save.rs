@@ -115,6 +115,11 @@ fn two_images() -> Vec<u8> {
 
 // ── the host side ───────────────────────────────────────────────────────────────────────────────
 
+/// Id, names, manifest and kept layers of an image.
+type Digests = (Digest, Vec<String>, Option<Digest>, Vec<Digest>);
+/// What makes a path something else.
+type Change<'c> = &'c dyn Fn(&Path);
+
 struct Place {
     dir: TempDir,
     store: Store,
@@ -166,8 +171,7 @@ impl Place {
         out
     }
 
-    /// Ids, names, manifests and kept layers of all images.
-    fn digests(&self) -> Vec<(Digest, Vec<String>, Option<Digest>, Vec<Digest>)> {
+    fn digests(&self) -> Vec<Digests> {
         let images = self.store.images().unwrap().into_iter();
         images
             .map(|image| {
@@ -325,7 +329,7 @@ fn a_folder_that_is_no_layout_is_left_alone() {
     let place = Place::with(&two_images());
     let outside = place.path("outside");
     fs::create_dir(&outside).unwrap();
-    let make: [(&str, &dyn Fn(&Path)); 5] = [
+    let make: [(&str, Change<'_>); 5] = [
         ("other files", &|dir| fs::write(dir.join("x"), "").unwrap()),
         ("another layout", &|dir| {
             fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"9"}"#).unwrap()
@@ -546,7 +550,7 @@ fn a_hostile_folder_is_refused_and_leads_nowhere() {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     };
-    let replace: [(&str, &str, &dyn Fn(&Path)); 7] = [
+    let replace: [(&str, &str, Change<'_>); 7] = [
         ("a blob that leads out", &some_blob, &|path| symlink(outside.path().join("blob"), path).unwrap()),
         ("an index that leads out", "index.json", &|path| {
             symlink(outside.path().join("index.json"), path).unwrap();
