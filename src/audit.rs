@@ -67,10 +67,10 @@ pub fn append(data: &Path, asked: &Asked<'_>, outcome: Outcome) -> Result<(), Fs
     text.push(b'\n');
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let fd = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).map_err(|e| wrong(e.into()))?;
+    let mut file = std::fs::File::from(fd);
     // One write to a file opened for appending: lines of two commands never mix.
-    std::fs::File::from(fd.try_clone().map_err(wrong)?).write_all(&text).map_err(wrong)?;
-    let size = rustix::fs::fstat(&fd).map_err(|e| wrong(e.into()))?.st_size;
-    if u64::try_from(size).is_ok_and(|size| size > RECORD_BYTES_MAX) {
+    file.write_all(&text).map_err(wrong)?;
+    if file.metadata().map_err(wrong)?.len() > RECORD_BYTES_MAX {
         rustix::fs::rename(&path, data.join("audit.1.jsonl")).map_err(|e| wrong(e.into()))?;
     }
     Ok(())

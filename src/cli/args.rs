@@ -15,6 +15,7 @@ pub struct Cuddy {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)] // the flags of the one verb that was typed are enough: each start pays for them
 pub enum Verb {
     /// Run a command in a new container, in the foreground
     #[command(disable_help_flag = true, args_override_self = true)]

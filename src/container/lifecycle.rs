@@ -99,6 +99,18 @@ pub struct Outcome {
     pub not_executed: Option<(i32, Error)>,
 }
 
+/// What its supervisor lets others know of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The first process is there and waits to be let go.
+    Created {
+        /// Its number where we are.
+        init: i32,
+    },
+    /// The last process has ended; the kernel still takes the namespaces apart.
+    Ended,
+}
+
 /// A container that is being started or runs.
 pub struct Running {
     stage: Child,
@@ -230,11 +242,11 @@ impl Running {
         Ok(Some((report, fd)))
     }
 
-    /// Stays with the container until it has ended. `created` learns the first process's number.
+    /// Stays with the container until it has ended, and lets `tell` know of its [`Moment`]s.
     ///
     /// # Errors
     /// What failed before the command was executed, or a stage that died.
-    pub fn supervise(mut self, mut created: impl FnMut(i32) -> Result<(), Error>) -> Result<Outcome, Error> {
+    pub fn supervise(mut self, mut tell: impl FnMut(Moment) -> Result<(), Error>) -> Result<Outcome, Error> {
         let deadline = Instant::now() + Duration::from_secs(START_DEADLINE_S);
         let outcome = loop {
             let ready = self.wait(deadline)?;
@@ -243,7 +255,7 @@ impl Running {
             }
             // What the stage said before a signal came is heard before it: that the command runs already.
             if ready.socket {
-                match self.hear(&mut created) {
+                match self.hear(&mut tell) {
                     Ok(None) => {}
                     Ok(Some(end)) => break Ok(end),
                     Err(error) => break Err(error),
@@ -278,16 +290,19 @@ impl Running {
     }
 
     /// One message of the stage; the end when it was the last.
-    fn hear(&mut self, created: &mut impl FnMut(i32) -> Result<(), Error>) -> Result<Option<End>, Error> {
+    fn hear(&mut self, tell: &mut impl FnMut(Moment) -> Result<(), Error>) -> Result<Option<End>, Error> {
         match self.receive()? {
             Some((Report::Terminal(()), Some(fd))) => self.relay = Some(Relay::start(fd, self.interactive)?),
             Some((Report::Created(pid), _)) => {
                 let number = Pid::from_raw(pid).ok_or(LifecycleError::Confused)?;
                 self.init = rustix::process::pidfd_open(number, PidfdFlags::empty()).ok();
-                created(pid)?;
+                tell(Moment::Created { init: pid })?;
             }
             Some((Report::NotExecuted { code, error }, _)) => self.not_executed = Some((code, error)),
-            Some((Report::Ended(end), _)) => return Ok(Some(end)),
+            Some((Report::Ended(end), _)) => {
+                tell(Moment::Ended)?;
+                return Ok(Some(end));
+            }
             Some((Report::Failed(error), _)) => return Err(error),
             Some((Report::Unshared(()) | Report::Terminal(()), _)) => {
                 return Err(LifecycleError::Confused.into());

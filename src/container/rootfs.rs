@@ -19,6 +19,9 @@ use crate::error::{ErrorKind, Fault};
 use crate::sys::fs::{self, FsError};
 use crate::sys::process::{self, ProcessError};
 
+/// Where the kernel's own file systems are mounted.
+const KERNELS: [&str; 3] = ["/proc", "/dev", "/sys"];
+
 /// A file of ours: where it stands inside, what it says.
 type File = (PathBuf, String);
 
@@ -133,7 +136,7 @@ pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
             mount_layers(plan, &lowers, upper, work)?
         }
     };
-    for path in ["/proc", "/dev", "/sys"] {
+    for path in KERNELS {
         require_folder(root.as_fd(), path)?;
     }
     for mount in plan.mounts.iter().filter(|mount| !is_late(mount)) {
@@ -246,8 +249,8 @@ fn root_failed(what: &str, e: rustix::io::Errno) -> RootfsError {
     RootfsError::Mount { what: what.to_owned(), target: "/".into(), source: e.into() }
 }
 
-/// Writes files of ours into a layer that stands on top of the image's, in memory: nothing is made on
-/// disk for them, and no link of the image is looked at. `false` when the image has no plain folder
+/// Writes files of ours, and the folders of [`KERNELS`] that no layer has, into a layer that stands on top
+/// of the image's, in memory: nothing is made on disk for them, and no link of the image is looked at. `false` when the image has no plain folder
 /// where they belong, which such a layer would hide.
 fn make_top(top: &Path, files: &[&File], lowers: &[&Path]) -> Result<bool, RootfsError> {
     let made = |e| FsError::new("make the folder", top, e);
@@ -272,6 +275,12 @@ fn make_top(top: &Path, files: &[&File], lowers: &[&Path]) -> Result<bool, Rootf
             Err(e) => return Err(FsError::new("make the folder", folder, e).into()),
         }
         write_own(fs::open_dir(&folder)?.as_fd(), name, text)?;
+    }
+    for path in KERNELS {
+        // The lowest layer is the one that most often has them.
+        if !lowers.iter().any(|lower| rustix::fs::lstat(lower.join(&path[1..])).is_ok()) {
+            rustix::fs::mkdir(top.join(&path[1..]), Mode::from_raw_mode(0o755)).map_err(made)?;
+        }
     }
     Ok(true)
 }

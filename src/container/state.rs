@@ -229,13 +229,11 @@ impl Leftover {
     ///
     /// # Errors
     /// What `remove` says: the next command tries again.
-    pub fn remove<E>(self, remove: impl FnOnce(&[PathBuf]) -> Result<(), E>) -> Result<(), E> {
+    pub fn remove<E>(self, remove: impl FnOnce(&Folders) -> Result<(), E>) -> Result<(), E> {
         // A command that died between its name and its record left no other trace of the name.
         free_names_of(&self.names, self.folder.file_name().unwrap_or_default());
-        let volumes = self.record.iter().flat_map(|record| record.volumes.iter().cloned());
-        // The container's own is the last, for it is how the next command finds what is left.
-        let folders: Vec<PathBuf> = volumes.chain([self.folder.clone()]).collect();
-        remove(&folders)
+        let volumes = self.record.as_ref().map(|record| record.volumes.clone()).unwrap_or_default();
+        remove(&Folders { volumes, own: self.folder.clone() })
     }
 }
 
@@ -266,24 +264,49 @@ impl Place {
         if self.is_recorded {
             fs::replace_file(folder, RECORD.as_ref(), &text, mode)?;
         } else {
-            // Nobody reads it while we live, and a first one that is cut off is as good as none.
+            // A first one that is cut off is as good as none. Whether an image is needed is asked while no
+            // container is being started, and then it is whole.
             fs::write_new_file(folder, RECORD.as_ref(), &text, mode)?;
             self.is_recorded = true;
         }
         Ok(())
     }
 
-    /// Frees the container's name, then lets `remove` take its folders away, its own as the last.
+    /// Nothing of the container runs any more. What only its folder would tell is gone before that itself
+    /// is; what else must be cleared away stays written down.
+    pub fn ended(&mut self) {
+        if self.record.cgroup.is_none() && self.record.volumes.is_empty() {
+            let _gone = rustix::fs::unlinkat(&self.lock, RECORD, AtFlags::empty());
+        }
+    }
+
+    /// Frees the container's name, then lets `remove` take its folders away.
     ///
     /// # Errors
     /// What `remove` says: the next command tries again.
-    pub fn remove<E>(self, remove: impl FnOnce(&[PathBuf]) -> Result<(), E>) -> Result<(), E> {
+    pub fn remove<E>(self, remove: impl FnOnce(&Folders) -> Result<(), E>) -> Result<(), E> {
         if let Some(name) = &self.record.name {
             let _gone = rustix::fs::unlink(self.names.join(name.as_str()));
         }
-        let volumes = self.record.volumes.iter().cloned();
-        let folders: Vec<PathBuf> = volumes.chain([self.folder.clone()]).collect();
-        remove(&folders)
+        remove(&Folders { volumes: self.record.volumes.clone(), own: self.folder.clone() })
+    }
+}
+
+/// What ends with a container.
+#[derive(Debug)]
+pub struct Folders {
+    volumes: Vec<PathBuf>,
+    own: PathBuf,
+}
+
+impl Folders {
+    /// Removes them: the container's own last, for it is how the next command finds what is left.
+    ///
+    /// # Errors
+    /// What the kernel says: permission where the container's other ids made something.
+    pub fn remove(&self) -> Result<(), FsError> {
+        self.volumes.iter().try_for_each(|volume| remove_tree(volume))?;
+        if remove_untouched(&self.own) { Ok(()) } else { remove_tree(&self.own) }
     }
 }
 
@@ -338,13 +361,11 @@ fn free_names_of(names: &Path, id: &OsStr) {
     }
 }
 
-/// Removes a folder with all that is in it, also what the kernel's overlay left closed.
+/// Removes a folder with all that is in it, also folders that are closed; links are not followed.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn remove_tree(path: &Path) -> Result<(), FsError> {
-    // overlay's own `work/work` has mode 000: it is always empty once unmounted.
-    let _opened = rustix::fs::chmod(path.join("work/work"), Mode::from_raw_mode(0o700));
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             open_folders(path);
@@ -353,6 +374,26 @@ pub fn remove_tree(path: &Path) -> Result<(), FsError> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FsError::new("remove", path, e)),
         _ => Ok(()),
     }
+}
+
+/// Removes the folder of a container that wrote nothing, as overlay leaves it: a few calls instead of a
+/// walk, while somebody waits. `false` when there is more. Never for a folder in which the container could
+/// have made a link.
+fn remove_untouched(path: &Path) -> bool {
+    // overlay's own folders have mode 000, and `volatile` leaves a mark in them.
+    let volatile = path.join("work/work/incompat/volatile");
+    let overlays: Vec<&Path> = volatile.ancestors().take(3).collect();
+    if overlays.iter().rev().all(|folder| rustix::fs::chmod(*folder, Mode::from_raw_mode(0o700)).is_ok()) {
+        let _gone = rustix::fs::unlink(volatile.join("dirty"));
+        for folder in overlays {
+            let _gone = rustix::fs::rmdir(folder);
+        }
+    }
+    let _gone = rustix::fs::unlink(path.join(RECORD));
+    for folder in ["work", "upper"] {
+        let _gone = rustix::fs::rmdir(path.join(folder));
+    }
+    rustix::fs::rmdir(path).is_ok()
 }
 
 /// Makes folders that the container closed readable again for their owner, us.
@@ -369,10 +410,6 @@ fn open_folders(path: &Path) {
 mod tests {
     use super::*;
 
-    fn remove_all(folders: &[PathBuf]) -> Result<(), FsError> {
-        folders.iter().try_for_each(|folder| remove_tree(folder))
-    }
-
     fn id(byte: u8) -> ContainerId {
         ContainerId::from_bytes(&[byte; 32])
     }
@@ -385,7 +422,7 @@ mod tests {
         let first = places.take(id(1), Some(name.clone()), "x").unwrap();
         let error = places.take(id(2), Some(name.clone()), "x").unwrap_err();
         assert!(matches!(error, StateError::NameTaken { .. }), "{error}");
-        first.remove(remove_all).unwrap();
+        first.remove(Folders::remove).unwrap();
         places.take(id(2), Some(name), "x").unwrap();
     }
 
@@ -397,7 +434,7 @@ mod tests {
         // Taken, and dead before the first record.
         drop(places.take(id(1), Some(name.clone()), "x").unwrap());
         for leftover in places.sweep().unwrap() {
-            leftover.remove(remove_all).unwrap();
+            leftover.remove(Folders::remove).unwrap();
         }
         places.take(id(2), Some(name), "x").unwrap();
     }
@@ -422,10 +459,35 @@ mod tests {
         assert_eq!(living[0].layers, [PathBuf::from("/l")]);
         for leftover in places.sweep().unwrap() {
             assert!(leftover.folder.ends_with(id(2).as_str()));
-            leftover.remove(remove_all).unwrap();
+            leftover.remove(Folders::remove).unwrap();
         }
         assert!(held.folder().exists());
         assert_eq!(std::fs::read_dir(dir.path().join("containers")).unwrap().count(), 1);
         assert_eq!(std::fs::read_dir(dir.path().join("names")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_in_a_volume_leads_its_removal_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outside, volume) = (dir.path().join("outside"), dir.path().join("volume"));
+        for folder in [&outside.join("work/incompat/volatile"), &outside.join("upper"), &volume] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(outside.join("work/incompat/volatile/dirty"), "").unwrap();
+        std::fs::set_permissions(outside.join("work"), std::os::unix::fs::PermissionsExt::from_mode(0o750))
+            .unwrap();
+        for name in ["work", "upper"] {
+            std::os::unix::fs::symlink(&outside, volume.join(name)).unwrap();
+        }
+        let places = Places::open(dir.path()).unwrap();
+        let mut place = places.take(id(1), None, "x").unwrap();
+        place.save(|record| record.volumes = vec![volume.clone()]).unwrap();
+        place.remove(Folders::remove).unwrap();
+        assert!(!volume.exists());
+        assert!(outside.join("work/incompat/volatile/dirty").exists());
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &std::fs::metadata(outside.join("work")).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o750);
     }
 }

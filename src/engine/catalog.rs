@@ -330,9 +330,7 @@ fn images_usage(store: &Store, uses: &Uses, usage: &mut DiskUsage) -> Result<(),
     let mut holders: BTreeMap<&Digest, usize> = BTreeMap::new();
     for Summary { id, record, .. } in &images {
         let is_used = uses.images.iter().any(|one| one.image == *id);
-        let blobs = [Some(id), record.manifest.as_ref(), record.index.as_ref()].into_iter().flatten();
-        let blobs = blobs.chain(record.layers.iter().map(|layer| &layer.blob));
-        let blobs = blobs.map(|digest| store.blob(digest));
+        let blobs = record.blobs().chain([id]).map(|digest| store.blob(digest));
         let folders = record.layers.iter().filter_map(|layer| store.layer(&layer.diff_id));
         for path in blobs.chain(folders) {
             sizes.entry(path.clone()).or_insert_with(|| store.size(&path));

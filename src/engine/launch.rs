@@ -16,13 +16,13 @@ use crate::container::cgroup::{self, Cgroup, CgroupError};
 use crate::container::delegation::{self, Lack, Support};
 use crate::container::idmap::IdMap;
 use crate::container::idspace;
-use crate::container::lifecycle::{self, Launch, Outcome, Running};
+use crate::container::lifecycle::{self, Launch, Moment, Outcome, Running};
 use crate::container::limits::{Limits, Resource};
 use crate::container::options::{DeviceRequest, Network, SeccompChoice, Ulimit};
 use crate::container::plan::{End, Plan, PlannedMount, Root, Walls, hex};
 use crate::container::seccomp::{self, Conditions, Profile};
 use crate::container::spec::{self, Masks, SpecRequest};
-use crate::container::state::{self, Place, Places, ProcessId};
+use crate::container::state::{Folders, Place, Places, ProcessId};
 use crate::container::syscalls::Arch;
 use crate::engine::host::Host;
 use crate::error::{Error, ErrorKind};
@@ -192,8 +192,8 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
 }
 
 /// What the container's own ids made can be removed by nobody else.
-fn remove_folders(host: &Host, folders: &[PathBuf]) -> Result<(), Error> {
-    let remove = || folders.iter().try_for_each(|folder| state::remove_tree(folder)).map_err(Error::from);
+fn remove_folders(host: &Host, folders: &Folders) -> Result<(), Error> {
+    let remove = || folders.remove().map_err(Error::from);
     let denied = match remove() {
         Err(error) if error.kind == ErrorKind::Denied => error,
         other => return other,
@@ -299,17 +299,22 @@ fn supervise(
     let plan = plan(host, decided, filter, place, has_own_cgroup)?;
     running.tell(plan)?;
     let stage = ProcessId::of(running.stage_pid());
-    running.supervise(|pid| {
-        place.save(|record| {
-            record.stage = stage;
-            record.init = ProcessId::of(pid);
-            if let Some(stack) = &mut stack {
-                record.image_id = stack.image.take();
-                record.layers = std::mem::take(&mut stack.folders);
+    running.supervise(|moment| {
+        match moment {
+            Moment::Created { init } => {
+                place.save(|record| {
+                    record.stage = stage;
+                    record.init = ProcessId::of(init);
+                    if let Some(stack) = &mut stack {
+                        record.image_id = stack.image.take();
+                        record.layers = std::mem::take(&mut stack.folders);
+                    }
+                })?;
+                // From here on the record keeps the layers.
+                stack = None;
             }
-        })?;
-        // From here on the record keeps the layers.
-        stack = None;
+            Moment::Ended => place.ended(),
+        }
         Ok(())
     })
 }

@@ -41,13 +41,18 @@ struct Aside {
     _lock: ObjectLock,
 }
 
-/// What must stay, by file name.
+/// The folders of the store that are looked through. What is plain has one digest as a blob and as a
+/// layer, and may be needed as only one of them.
+const BLOBS: &str = "blobs/sha256";
+const LAYERS: &str = "layers";
+
+/// What must stay: folder and file name.
 #[derive(Default)]
 struct Needed {
     /// By an image.
-    named: BTreeSet<String>,
+    named: BTreeSet<(&'static str, String)>,
     /// By a lease or a container, whether an image names it or not.
-    used: BTreeSet<String>,
+    used: BTreeSet<(&'static str, String)>,
 }
 
 impl Store {
@@ -58,6 +63,17 @@ impl Store {
     pub fn begin_collection(&self) -> Result<Collection<'_>, StoreError> {
         let closed = leases::close(self.dir()).map_err(StoreError::Fs)?;
         Ok(Collection { store: self, _closed: closed.ok_or(StoreError::Busy)? })
+    }
+
+    /// Says that a collection is due: the next command that opens the store carries it out.
+    ///
+    /// # Errors
+    /// `Fs`.
+    pub fn owe_collection(&self) -> Result<(), StoreError> {
+        let owed = self.dir().join("owed");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let marked = rustix::fs::open(&owed, flags, Mode::RUSR | Mode::WUSR);
+        marked.map(drop).map_err(|e| StoreError::Fs(FsError::new("make the file", owed, e)))
     }
 
     /// Whether a collection is due, because a command died or something was still in use.
@@ -81,10 +97,7 @@ impl Collection<'_> {
         folders: &BTreeSet<PathBuf>,
         change: impl FnOnce(&mut Index) -> Result<T, E>,
     ) -> Result<(T, Garbage), E> {
-        let owed = self.store.dir().join("owed");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let marked = rustix::fs::open(&owed, flags, Mode::RUSR | Mode::WUSR);
-        marked.map_err(|e| StoreError::Fs(FsError::new("make the file", &owed, e)))?;
+        self.store.owe_collection()?;
         let changed = self.store.change(change)?;
         let garbage = self.sweep_aside(folders)?;
         Ok((changed, garbage))
@@ -98,14 +111,14 @@ impl Collection<'_> {
         let needed = needed(store, &store.index()?, &leases.relied_on, folders);
         let mut garbage = Garbage { aside: None, bytes: 0 };
         let mut is_all_named = true;
-        for part in ["blobs/sha256", "layers"] {
+        for part in [BLOBS, LAYERS] {
             let dir = store.dir().join(part);
             for name in names_in(&dir)? {
-                let text = name.to_string_lossy();
-                if needed.named.contains(text.as_ref()) {
+                let key = (part, name.to_string_lossy().into_owned());
+                if needed.named.contains(&key) {
                     continue;
                 }
-                if needed.used.contains(text.as_ref()) {
+                if needed.used.contains(&key) {
                     is_all_named = false;
                     continue;
                 }
@@ -135,7 +148,7 @@ impl Garbage {
         }
         let Some(aside) = &self.aside else { return Ok(()) };
         // A blob and a layer may have the same digest: a layer that came without compression.
-        let mut as_name = OsString::from(if part == "layers" { "layer." } else { "blob." });
+        let mut as_name = OsString::from(if part == LAYERS { "layer." } else { "blob." });
         as_name.push(name);
         let to = aside.tmp.join(&aside.name).join(as_name);
         std::fs::rename(dir.join(name), &to).map_err(|e| StoreError::Fs(FsError::new("move aside to", to, e)))
@@ -156,17 +169,15 @@ impl Garbage {
 fn needed(store: &Store, index: &Index, relied_on: &BTreeSet<String>, folders: &BTreeSet<PathBuf>) -> Needed {
     let mut needed = Needed::default();
     for (id, record) in &index.images {
-        let documents = [Some(id), record.manifest.as_ref(), record.index.as_ref()];
-        let blobs = documents.into_iter().flatten().chain(record.layers.iter().map(|layer| &layer.blob));
-        needed.named.extend(blobs.map(|digest| digest.hex().to_owned()));
+        needed.named.extend(record.blobs().chain([id]).map(|digest| (BLOBS, digest.hex().to_owned())));
         // Of two forms of a layer the one with true owners is enough.
         let layers = record.layers.iter().filter_map(|layer| store.layer(&layer.diff_id));
-        needed.named.extend(layers.filter_map(|dir| last_name(&dir)));
+        needed.named.extend(layers.filter_map(|dir| Some((LAYERS, last_name(&dir)?))));
     }
     for hex in relied_on {
-        needed.used.extend([hex.clone(), format!("{hex}.flat")]);
+        needed.used.extend([(BLOBS, hex.clone()), (LAYERS, hex.clone()), (LAYERS, format!("{hex}.flat"))]);
     }
-    needed.used.extend(folders.iter().filter_map(|fs| last_name(fs.parent()?)));
+    needed.used.extend(folders.iter().filter_map(|fs| Some((LAYERS, last_name(fs.parent()?)?))));
     needed
 }
 

@@ -51,6 +51,12 @@ pub struct ImageRecord {
 }
 
 impl ImageRecord {
+    /// The blobs it is made of, its configuration apart.
+    pub fn blobs(&self) -> impl Iterator<Item = &Digest> {
+        let documents = [self.manifest.as_ref(), self.index.as_ref()].into_iter().flatten();
+        documents.chain(self.layers.iter().map(|layer| &layer.blob))
+    }
+
     /// The digests of its layers as a stack (image-spec, "Layer ChainID"), bottom first.
     pub fn chain_ids(&self) -> Vec<Digest> {
         let mut chain: Vec<Digest> = Vec::with_capacity(self.layers.len());

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::RenameFlags;
+use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::names::Digest;
@@ -59,7 +59,7 @@ pub fn close(dir: &Path) -> Result<Option<Closed>, FsError> {
     let Some(turn) = wait_for(&dir.join("collecting"), until)? else { return Ok(None) };
     // Also waits for those whom a collection that died had shut out from the gate they stand in.
     let Some(new) = wait_for(&next, until)? else { return Ok(None) };
-    drop(pass_unlocked(&gate)?);
+    make_gate(dir)?;
     let old = match rustix::fs::renameat_with(
         rustix::fs::CWD,
         &next,
@@ -75,9 +75,15 @@ pub fn close(dir: &Path) -> Result<Option<Closed>, FsError> {
     Ok(old.map(|old| Closed { _turn: turn, _gate: new, _old: old }))
 }
 
-/// Makes the gate when it is missing.
-fn pass_unlocked(gate: &Path) -> Result<Option<Lock>, FsError> {
-    if gate.exists() { Ok(None) } else { Lock::shared(gate).map(Some) }
+/// Makes the gate of the store in `dir` when it is missing.
+///
+/// # Errors
+/// What the kernel says.
+pub fn make_gate(dir: &Path) -> Result<(), FsError> {
+    let gate = dir.join("gate");
+    let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let made = rustix::fs::open(&gate, flags, Mode::RUSR | Mode::WUSR);
+    made.map(drop).map_err(|e| FsError::new("make", gate, e))
 }
 
 fn wait_for(path: &Path, until: Instant) -> Result<Option<Lock>, FsError> {

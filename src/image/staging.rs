@@ -397,6 +397,8 @@ impl<'s> Staging<'s> {
         }
         self.sync()?;
         self.lease.risk();
+        let brought: Vec<Digest> = self.state().blobs.keys().cloned().collect();
+        let mut named = BTreeSet::new();
         let changed = self.store.change(|index| {
             self.promote()?;
             for image in images {
@@ -418,12 +420,23 @@ impl<'s> Staging<'s> {
                 match index.images.get_mut(&image.id) {
                     // Coming again without a manifest, an image keeps what is known of it.
                     Some(known) if record.manifest.is_none() && self.is_kept(known) => {}
-                    Some(known) => *known = record,
+                    Some(known) if *known != record => {
+                        // What it was made of before may have no other name.
+                        self.store.owe_collection()?;
+                        *known = record;
+                    }
+                    Some(_) => {}
                     None => {
                         index.images.insert(image.id.clone(), record);
                     }
                 }
                 image.names.iter().for_each(|name| index.give(name, &image.id));
+                named.extend(index.images.get(&image.id).into_iter().flat_map(ImageRecord::blobs).cloned());
+                named.insert(image.id);
+            }
+            // The image may keep the bytes it had instead of those that came now.
+            if brought.iter().any(|blob| !named.contains(blob)) {
+                self.store.owe_collection()?;
             }
             Ok(())
         });

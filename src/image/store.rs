@@ -237,6 +237,7 @@ impl Store {
         if mode & 0o777 != 0o700 {
             std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(wrong)?;
         }
+        leases::make_gate(dir).map_err(StoreError::Fs)?;
         let mut store = Self { dir: dir.to_owned(), is_clean: true };
         store.is_clean = store.sweep()?;
         Ok(store)
@@ -278,9 +279,8 @@ impl Store {
         let index = self.index()?;
         let gone = || StoreError::NotFound { name: id.to_string(), similar: Vec::new() };
         let record = index.images.get(id).ok_or_else(gone)?;
-        let layers = record.layers.iter().flat_map(|layer| [&layer.diff_id, &layer.blob]);
-        let documents = [Some(id), record.manifest.as_ref(), record.index.as_ref()];
-        lease.rely_on(layers.chain(documents.into_iter().flatten())).map_err(StoreError::Fs)?;
+        let layers = record.layers.iter().map(|layer| &layer.diff_id);
+        lease.rely_on(record.blobs().chain(layers).chain([id])).map_err(StoreError::Fs)?;
         // It may have gone before the lease was written.
         let index = self.index()?;
         if index.images.contains_key(id) { Ok(lease) } else { Err(gone()) }
@@ -525,9 +525,11 @@ impl Store {
         let Some(_lock) = Lock::try_exclusive(&self.dir.join("lock")).map_err(StoreError::Fs)? else {
             return Ok(is_clean);
         };
-        for name in names_in(&self.dir)? {
-            if name.as_encoded_bytes().starts_with(b".images.json.") {
-                let _gone = std::fs::remove_file(self.dir.join(name));
+        for (dir, prefix) in [(self.dir.clone(), ".images.json."), (self.dir.join("blobs/sha256"), ".")] {
+            for name in names_in(&dir)? {
+                if name.as_encoded_bytes().starts_with(prefix.as_bytes()) {
+                    let _gone = std::fs::remove_file(dir.join(name));
+                }
             }
         }
         Ok(is_clean)

@@ -143,19 +143,24 @@ pub fn open_regular(path: &Path) -> Result<File, FsError> {
 pub fn read_named(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
     let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| FsError::new("open", path, e))?;
-    read_at_most(File::from(fd), path, bytes_max)
+    read_at_most(File::from(fd), 0, path, bytes_max)
 }
+
+/// Most bytes that are set aside because a file says it has them.
+const ROOM_BYTES_MAX: u64 = 1 << 20;
 
 fn read_regular(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
     let meta = file.metadata().map_err(|e| FsError::new("read", path, e))?;
     if !meta.is_file() {
         return Err(FsError::new("read", path, io::Error::other("it is not a regular file")));
     }
-    read_at_most(file, path, bytes_max)
+    read_at_most(file, meta.len(), path, bytes_max)
 }
 
-fn read_at_most(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
-    let mut bytes = Vec::new();
+/// `expected_bytes` saves growing; the file may turn out to have more or fewer.
+fn read_at_most(file: File, expected_bytes: u64, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
+    let room = expected_bytes.min(bytes_max).min(ROOM_BYTES_MAX) + 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
     let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
     read.map_err(|e| FsError::new("read", path, e))?;
     if bytes.len() as u64 > bytes_max {
