@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{ErrorKind, Fault};
@@ -10,13 +11,15 @@ use crate::image::manifest::{
     Descriptor, Document, INDEX_DEPTH_MAX, INDEX_ENTRIES_MAX, MANIFEST_BYTES_MAX, Manifest, ManifestError,
     parse_docker,
 };
-use crate::image::members::{Members, MembersError, Section, seekable};
+use crate::image::members::{Decompress, Input, Members, MembersError, Section, seekable};
 use crate::image::staging::{Expected, NewImage, Skipped, Staging, StagingError, Wanted};
 use crate::image::store::Store;
 use crate::image::stream::digest_of;
 use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
 
+/// Tags that an error offers.
+const TAGS_SHOWN_MAX: usize = 20;
 /// Most layers that are unpacked at once: each may take some 10 MiB of memory.
 const THREADS_MAX: usize = 4;
 /// Manifests and indexes that one archive may make us read.
@@ -31,6 +34,17 @@ pub enum ArchiveError {
     /// There is no image in it.
     #[error("the archive holds no image: it has neither `manifest.json` nor `index.json`")]
     NoImage,
+    /// It is what Docker wrote before version 1.10.
+    #[error("the archive is of the form that Docker wrote before version 1.10: it has no `manifest.json`")]
+    TooOld,
+    /// There is no image of that tag in it.
+    #[error("the layout has no image tagged `{tag}`: it has {available}")]
+    NoTag {
+        /// What was asked for.
+        tag: String,
+        /// What there is.
+        available: String,
+    },
     /// A manifest or an index cannot be used.
     #[error(transparent)]
     Manifest(ManifestError),
@@ -85,7 +99,8 @@ impl Fault for ArchiveError {
             Self::Members(source) => source.kind(),
             Self::TooManyDocuments => ErrorKind::Limit,
             Self::Manifest(source) => source.kind(),
-            Self::NoPlatform { .. } => ErrorKind::Unsupported,
+            Self::NoPlatform { .. } | Self::TooOld => ErrorKind::Unsupported,
+            Self::NoTag { .. } => ErrorKind::NotFound,
             Self::Staging(source) => source.kind(),
             _ => ErrorKind::Corrupt,
         }
@@ -96,6 +111,7 @@ impl Fault for ArchiveError {
             Self::NoImage => {
                 vec!["`cuddy import FILE NAME` makes an image of the root file system in a tar".to_owned()]
             }
+            Self::TooOld => vec!["have it saved again by a Docker that is not as old".to_owned()],
             Self::Manifest(source) => source.hints(),
             Self::Staging(source) => source.hints(),
             _ => Vec::new(),
@@ -123,13 +139,45 @@ pub struct Report {
     pub skipped: Skipped,
 }
 
-/// Loads every image of an archive, or nothing. `file` may be a pipe.
+/// What is to be loaded.
+pub struct Request<'r> {
+    /// Where it is.
+    pub input: Input,
+    /// The one image of an OCI layout that is wanted, by its tag or name; nothing for all.
+    pub tag: Option<&'r str>,
+    /// What decompresses an archive that takes a program of the host.
+    pub decompress: Decompress<'r>,
+}
+
+/// Loads every image of an archive, or nothing, without any program of the host. `file` may be a pipe.
 ///
 /// # Errors
 /// [`ArchiveError`]; the store is then as it was.
 pub fn load(store: &Store, file: File, owners: Owners) -> Result<Report, ArchiveError> {
-    let (file, start) = seekable(&store.tmp(), file).map_err(ArchiveError::Members)?;
-    let archive = Archive { members: Members::index(&file, start).map_err(ArchiveError::Members)? };
+    let decompress: Decompress<'_> = &|_, _| Err(io::ErrorKind::Unsupported.into());
+    load_from(store, Request { input: Input::File(file), tag: None, decompress }, owners)
+}
+
+/// Loads every image, or the one that is wanted, or nothing.
+///
+/// # Errors
+/// [`ArchiveError`]; the store is then as it was.
+pub fn load_from(store: &Store, request: Request<'_>, owners: Owners) -> Result<Report, ArchiveError> {
+    let Request { input, tag, decompress } = request;
+    if let Input::Folder(folder) = input {
+        return load_members(store, Members::Folder(&folder), tag, owners);
+    }
+    let (file, start) = seekable(&store.tmp(), input, decompress).map_err(ArchiveError::Members)?;
+    load_members(store, Members::index(&file, start).map_err(ArchiveError::Members)?, tag, owners)
+}
+
+fn load_members(
+    store: &Store,
+    members: Members<'_>,
+    tag: Option<&str>,
+    owners: Owners,
+) -> Result<Report, ArchiveError> {
+    let archive = Archive { members, tag };
     let plans = archive.plans()?;
     let wanted: Vec<Wanted> = plans.iter().flat_map(|plan| plan.layers.clone()).collect();
     let staging = Staging::begin(store, owners, &wanted).map_err(ArchiveError::Staging)?;
@@ -240,6 +288,8 @@ fn now() -> String {
 /// An archive whose members are known.
 struct Archive<'f> {
     members: Members<'f>,
+    /// The one image of an OCI layout that is wanted.
+    tag: Option<&'f str>,
 }
 
 /// One image of the archive, read but for its layers.
@@ -299,12 +349,14 @@ impl Archive<'_> {
         let mut plans: Vec<Plan> = Vec::new();
         let (has_oci, has_docker) = (self.members.has("index.json"), self.members.has("manifest.json"));
         if !has_oci && !has_docker {
-            return Err(ArchiveError::NoImage);
+            let is_old = self.members.has("repositories");
+            return Err(if is_old { ArchiveError::TooOld } else { ArchiveError::NoImage });
         }
         if has_oci {
             self.oci_plans(&mut plans)?;
         }
-        if has_docker {
+        // A tag is a word of OCI layouts: what else lies there is not meant.
+        if has_docker && (self.tag.is_none() || !has_oci) {
             self.docker_plans(&mut plans)?;
         }
         if plans.is_empty() {
@@ -342,7 +394,7 @@ impl Archive<'_> {
         };
         // Entries of one name are one image for several platforms.
         let mut by_name: Vec<(Option<ImageReference>, Vec<Descriptor>)> = Vec::new();
-        for entry in entries.into_iter().filter(|entry| !entry.is_attestation()) {
+        for entry in self.meant(entries)? {
             let name = entry.name().map_err(ArchiveError::Manifest)?;
             match by_name.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, entries)) => entries.push(entry),
@@ -362,6 +414,19 @@ impl Archive<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The entries of `index.json` that are images, and have the tag that is wanted.
+    fn meant(&self, mut entries: Vec<Descriptor>) -> Result<Vec<Descriptor>, ArchiveError> {
+        entries.retain(|entry| !entry.is_attestation());
+        let Some(tag) = self.tag else { return Ok(entries) };
+        let mut tags: Vec<String> = entries.iter().flat_map(Descriptor::tags).collect();
+        entries.retain(|entry| entry.tags().iter().any(|known| known == tag));
+        if entries.is_empty() {
+            tags.truncate(TAGS_SHOWN_MAX);
+            return Err(ArchiveError::NoTag { tag: tag.to_owned(), available: tags.join(", ") });
+        }
+        Ok(entries)
     }
 
     /// Goes down from an entry of an index to the one manifest for this machine.
