@@ -1,6 +1,6 @@
 //! `run`: flags into a request, the request to the engine, the end into an exit code.
 
-use crate::cli::args::{Network as NetworkArg, Run};
+use crate::cli::args::{Network as NetworkArg, PullWhen, Run};
 use crate::cli::terminal;
 use crate::container::limits::{Limits, size_bytes};
 use crate::container::mounts::{parse_mount, parse_tmpfs, parse_volume};
@@ -10,10 +10,20 @@ use crate::container::options::{
 };
 use crate::engine::containers;
 use crate::engine::host::Host;
+use crate::engine::registries::{self, PullPolicy};
 use crate::error::{Error, ErrorKind};
 
 /// Runs a container; gives Docker's exit code.
 pub fn run(host: &Host, args: Run) -> i32 {
+    match bring(host, &args) {
+        Ok(true) => {}
+        // Whoever was to pull it has said why not.
+        Ok(false) => return terminal::EXIT_RUN,
+        Err(error) => {
+            terminal::print_error(&error);
+            return terminal::EXIT_RUN;
+        }
+    }
     let finished = options(host, args).and_then(|options| {
         refuse_missing_terminal(&options)?;
         containers::run(host, options, &mut |text| terminal::print_warning(text))
@@ -30,6 +40,27 @@ pub fn run(host: &Host, args: Run) -> i32 {
             terminal::EXIT_RUN
         }
     }
+}
+
+/// Pulls the image when that must be; whether it is there now.
+fn bring(host: &Host, args: &Run) -> Result<bool, Error> {
+    let policy = match args.pull {
+        PullWhen::Missing => PullPolicy::Missing,
+        PullWhen::Always => PullPolicy::Always,
+        PullWhen::Never => PullPolicy::Never,
+    };
+    let platform = args.platform.as_deref();
+    let Some(is_missing) = registries::must_pull(host, &args.image, policy, platform)? else {
+        return Ok(true);
+    };
+    if is_missing && !args.quiet {
+        let latest = if registries::means_latest(&args.image) { ":latest" } else { "" };
+        terminal::to_stderr(&format!(
+            "Unable to find image '{}{latest}' locally\n",
+            terminal::harmless(&args.image)
+        ));
+    }
+    registries::pull_aside(host, &args.image, platform, args.quiet)
 }
 
 /// As Docker: a terminal inside for an input that is none would never be told apart from a pipe.

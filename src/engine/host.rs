@@ -71,6 +71,8 @@ pub struct Host {
     pub path: Vec<PathBuf>,
     /// The file mode mask that the caller's programs have.
     pub umask: u32,
+    /// The folder of Docker's `config.json` that was typed (`--config`).
+    pub docker_config: Option<PathBuf>,
     /// The whole environment, for what a flag copies by name.
     pub environment: BTreeMap<String, String>,
 }
@@ -108,6 +110,7 @@ impl Host {
             runtime: folder("XDG_RUNTIME_DIR"),
             path,
             umask,
+            docker_config: None,
             environment,
         })
     }

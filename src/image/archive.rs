@@ -1,7 +1,9 @@
 //! docker-archive, OCI archive and plain tar into the store. It fetches nothing and writes no archive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{ErrorKind, Fault};
 use crate::image::config::{CONFIG_BYTES_MAX, ConfigError, ImageConfig, Platform};
@@ -9,13 +11,17 @@ use crate::image::manifest::{
     Descriptor, Document, INDEX_DEPTH_MAX, INDEX_ENTRIES_MAX, MANIFEST_BYTES_MAX, Manifest, ManifestError,
     parse_docker,
 };
-use crate::image::members::{Members, MembersError, seekable};
-use crate::image::staging::{Expected, NewImage, Skipped, Staging, StagingError};
-use crate::image::store::{LayerRecord, Store};
+use crate::image::members::{Decompress, Input, Members, MembersError, Section, seekable};
+use crate::image::staging::{Expected, NewImage, Skipped, Staging, StagingError, Wanted};
+use crate::image::store::Store;
 use crate::image::stream::digest_of;
 use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
 
+/// Tags that an error offers.
+const TAGS_SHOWN_MAX: usize = 20;
+/// Most layers that are unpacked at once: each may take some 10 MiB of memory.
+const THREADS_MAX: usize = 4;
 /// Manifests and indexes that one archive may make us read.
 const DOCUMENTS_MAX: usize = 2 * INDEX_ENTRIES_MAX;
 
@@ -28,6 +34,17 @@ pub enum ArchiveError {
     /// There is no image in it.
     #[error("the archive holds no image: it has neither `manifest.json` nor `index.json`")]
     NoImage,
+    /// It is what Docker wrote before version 1.10.
+    #[error("the archive is of the form that Docker wrote before version 1.10: it has no `manifest.json`")]
+    TooOld,
+    /// There is no image of that tag in it.
+    #[error("the layout has no image tagged `{tag}`: it has {available}")]
+    NoTag {
+        /// What was asked for.
+        tag: String,
+        /// What there is.
+        available: String,
+    },
     /// A manifest or an index cannot be used.
     #[error(transparent)]
     Manifest(ManifestError),
@@ -82,7 +99,8 @@ impl Fault for ArchiveError {
             Self::Members(source) => source.kind(),
             Self::TooManyDocuments => ErrorKind::Limit,
             Self::Manifest(source) => source.kind(),
-            Self::NoPlatform { .. } => ErrorKind::Unsupported,
+            Self::NoPlatform { .. } | Self::TooOld => ErrorKind::Unsupported,
+            Self::NoTag { .. } => ErrorKind::NotFound,
             Self::Staging(source) => source.kind(),
             _ => ErrorKind::Corrupt,
         }
@@ -93,6 +111,7 @@ impl Fault for ArchiveError {
             Self::NoImage => {
                 vec!["`cuddy import FILE NAME` makes an image of the root file system in a tar".to_owned()]
             }
+            Self::TooOld => vec!["have it saved again by a Docker that is not as old".to_owned()],
             Self::Manifest(source) => source.hints(),
             Self::Staging(source) => source.hints(),
             _ => Vec::new(),
@@ -120,29 +139,87 @@ pub struct Report {
     pub skipped: Skipped,
 }
 
-/// Loads every image of an archive, or nothing. `file` may be a pipe.
+/// What is to be loaded.
+pub struct Request<'r> {
+    /// Where it is.
+    pub input: Input,
+    /// The one image of an OCI layout that is wanted, by its tag or name; nothing for all.
+    pub tag: Option<&'r str>,
+    /// What decompresses an archive that takes a program of the host.
+    pub decompress: Decompress<'r>,
+}
+
+/// Loads every image of an archive, or nothing, without any program of the host. `file` may be a pipe.
 ///
 /// # Errors
 /// [`ArchiveError`]; the store is then as it was.
 pub fn load(store: &Store, file: File, owners: Owners) -> Result<Report, ArchiveError> {
-    let (file, start) = seekable(&store.tmp(), file).map_err(ArchiveError::Members)?;
-    let archive = Archive { members: Members::index(&file, start).map_err(ArchiveError::Members)? };
+    let decompress: Decompress<'_> = &|_, _| Err(io::ErrorKind::Unsupported.into());
+    load_from(store, Request { input: Input::File(file), tag: None, decompress }, owners)
+}
+
+/// Loads every image, or the one that is wanted, or nothing.
+///
+/// # Errors
+/// [`ArchiveError`]; the store is then as it was.
+pub fn load_from(store: &Store, request: Request<'_>, owners: Owners) -> Result<Report, ArchiveError> {
+    let Request { input, tag, decompress } = request;
+    if let Input::Folder(folder) = input {
+        return load_members(store, Members::Folder(&folder), tag, owners);
+    }
+    let (file, start) = seekable(&store.tmp(), input, decompress).map_err(ArchiveError::Members)?;
+    load_members(store, Members::index(&file, start).map_err(ArchiveError::Members)?, tag, owners)
+}
+
+fn load_members(
+    store: &Store,
+    members: Members<'_>,
+    tag: Option<&str>,
+    owners: Owners,
+) -> Result<Report, ArchiveError> {
+    let archive = Archive { members, tag };
     let plans = archive.plans()?;
-    let wanted: BTreeSet<Digest> = plans.iter().flat_map(|plan| plan.config.diff_ids.clone()).collect();
-    let mut staging = Staging::begin(store, owners, &wanted).map_err(ArchiveError::Staging)?;
-    for plan in &plans {
-        for (layer, member) in plan.layers.iter().zip(&plan.members) {
-            if staging.is_missing(&layer.diff_id) {
-                let section = archive.members.find(member).map_err(ArchiveError::Members)?;
-                let digest = layer.blob.clone();
-                let expected = digest.map(|digest| Expected { digest, bytes: layer.bytes });
-                staging.layer(&layer.diff_id, expected.as_ref(), section).map_err(ArchiveError::Staging)?;
-            }
+    let wanted: Vec<Wanted> = plans.iter().flat_map(|plan| plan.layers.clone()).collect();
+    let staging = Staging::begin(store, owners, &wanted).map_err(ArchiveError::Staging)?;
+    let mut missing: Vec<(&Wanted, Section<'_>)> = Vec::new();
+    for (layer, member) in plans.iter().flat_map(|plan| plan.layers.iter().zip(&plan.members)) {
+        if staging.is_missing(layer) && missing.iter().all(|(other, _)| *other != layer) {
+            missing.push((layer, archive.members.find(member).map_err(ArchiveError::Members)?));
         }
     }
+    give(&staging, missing)?;
     let report = Report { images: plans.iter().map(Plan::loaded).collect(), skipped: staging.skipped() };
     staging.commit(plans.into_iter().map(Plan::into_image).collect()).map_err(ArchiveError::Staging)?;
     Ok(report)
+}
+
+/// Gives the layers to the staging, several at once, the largest first so that none is left alone at
+/// the end. The first error ends the others too.
+fn give(staging: &Staging<'_>, mut layers: Vec<(&Wanted, Section<'_>)>) -> Result<(), ArchiveError> {
+    layers.sort_by_key(|(_, section)| section.left());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(layers.len()).min(THREADS_MAX);
+    let (left, failed) = (Mutex::new(layers), Mutex::new(None));
+    // Each layer is one step of either list, so whoever panicked left them whole.
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let work = || {
+        while let Some((layer, section)) = next() {
+            if let Err(error) = staging.layer(layer, section) {
+                staging.stop();
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                return;
+            }
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "who loads an archive never calls libcontainer")]
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), |error| Err(ArchiveError::Staging(error)))
 }
 
 /// Makes an image of one layer, called `name`, of the root file system in a tar. `file` may be a pipe.
@@ -155,7 +232,7 @@ pub fn import(
     name: &ImageReference,
     owners: Owners,
 ) -> Result<Report, ArchiveError> {
-    let mut staging = Staging::begin(store, owners, &BTreeSet::new()).map_err(ArchiveError::Staging)?;
+    let staging = Staging::begin(store, owners, &[]).map_err(ArchiveError::Staging)?;
     let layer = staging.new_layer(&name.familiar(), file).map_err(ArchiveError::Staging)?;
     let platform = Platform::host();
     let created = now();
@@ -211,6 +288,8 @@ fn now() -> String {
 /// An archive whose members are known.
 struct Archive<'f> {
     members: Members<'f>,
+    /// The one image of an OCI layout that is wanted.
+    tag: Option<&'f str>,
 }
 
 /// One image of the archive, read but for its layers.
@@ -219,7 +298,7 @@ struct Plan {
     config_bytes: Vec<u8>,
     config: ImageConfig,
     manifest: Option<(Digest, Vec<u8>)>,
-    layers: Vec<LayerRecord>,
+    layers: Vec<Wanted>,
     members: Vec<String>,
     names: Vec<ImageReference>,
 }
@@ -239,6 +318,7 @@ impl Plan {
             config_bytes: self.config_bytes,
             config: self.config,
             manifest: self.manifest,
+            index: None,
             layers: self.layers,
             names: self.names,
         }
@@ -269,12 +349,14 @@ impl Archive<'_> {
         let mut plans: Vec<Plan> = Vec::new();
         let (has_oci, has_docker) = (self.members.has("index.json"), self.members.has("manifest.json"));
         if !has_oci && !has_docker {
-            return Err(ArchiveError::NoImage);
+            let is_old = self.members.has("repositories");
+            return Err(if is_old { ArchiveError::TooOld } else { ArchiveError::NoImage });
         }
         if has_oci {
             self.oci_plans(&mut plans)?;
         }
-        if has_docker {
+        // A tag is a word of OCI layouts: what else lies there is not meant.
+        if has_docker && (self.tag.is_none() || !has_oci) {
             self.docker_plans(&mut plans)?;
         }
         if plans.is_empty() {
@@ -312,7 +394,7 @@ impl Archive<'_> {
         };
         // Entries of one name are one image for several platforms.
         let mut by_name: Vec<(Option<ImageReference>, Vec<Descriptor>)> = Vec::new();
-        for entry in entries.into_iter().filter(|entry| !entry.is_attestation()) {
+        for entry in self.meant(entries)? {
             let name = entry.name().map_err(ArchiveError::Manifest)?;
             match by_name.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, entries)) => entries.push(entry),
@@ -332,6 +414,19 @@ impl Archive<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The entries of `index.json` that are images, and have the tag that is wanted.
+    fn meant(&self, mut entries: Vec<Descriptor>) -> Result<Vec<Descriptor>, ArchiveError> {
+        entries.retain(|entry| !entry.is_attestation());
+        let Some(tag) = self.tag else { return Ok(entries) };
+        let mut tags: Vec<String> = entries.iter().flat_map(Descriptor::tags).collect();
+        entries.retain(|entry| entry.tags().iter().any(|known| known == tag));
+        if entries.is_empty() {
+            tags.truncate(TAGS_SHOWN_MAX);
+            return Err(ArchiveError::NoTag { tag: tag.to_owned(), available: tags.join(", ") });
+        }
+        Ok(entries)
     }
 
     /// Goes down from an entry of an index to the one manifest for this machine.
@@ -369,11 +464,9 @@ impl Archive<'_> {
         let config = parse_config(&config_bytes, id.as_str())?;
         same_count(&id, manifest.layers.len(), config.diff_ids.len())?;
         let members = manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect();
-        let layers = config.diff_ids.iter().zip(manifest.layers).map(|(diff_id, layer)| LayerRecord {
-            diff_id: diff_id.clone(),
-            blob: Some(layer.digest),
-            bytes: layer.size,
-            media_type: layer.media_type,
+        let layers = config.diff_ids.iter().zip(manifest.layers).map(|(diff_id, layer)| {
+            let blob = Expected { digest: layer.digest, bytes: layer.size, media_type: layer.media_type };
+            Wanted { diff_id: diff_id.clone(), blob: Some(blob) }
         });
         let layers = layers.collect();
         let manifest = Some((digest, bytes));
@@ -396,12 +489,10 @@ impl Archive<'_> {
             let mut layers = Vec::with_capacity(image.layers.len());
             for (diff_id, member) in config.diff_ids.iter().zip(&image.layers) {
                 let section = self.members.find(member).ok();
-                layers.push(LayerRecord {
-                    diff_id: diff_id.clone(),
-                    blob: digest_in(member).filter(|_| member.starts_with("blobs/sha256/")),
-                    bytes: section.map_or(0, |section| section.left()),
-                    media_type: String::new(),
-                });
+                let bytes = section.map_or(0, |section| section.left());
+                let digest = digest_in(member).filter(|_| member.starts_with("blobs/sha256/"));
+                let blob = digest.map(|digest| Expected { digest, bytes, media_type: String::new() });
+                layers.push(Wanted { diff_id: diff_id.clone(), blob });
             }
             let members = image.layers;
             let plan = Plan { id, config_bytes, config, manifest: None, layers, members, names: Vec::new() };
