@@ -36,12 +36,22 @@ pub mod image {
     pub mod config;
     /// ○ Manifests and indexes: which blobs make an image.
     pub mod manifest;
+    /// ○ Moments as images write them.
+    pub mod when;
+    /// ○ Which images there are, and which name means which.
+    pub mod index;
+    /// ○ Docker's rules for taking names and images away.
+    pub mod removal;
     /// ● One folder being filled beneath its descriptor.
     pub mod tree;
     /// ● One layer: tar into a folder that overlay can use, within ceilings.
     pub mod layer;
+    /// ● What keeps things in the store while no image names them.
+    pub mod leases;
     /// ● Blobs, layers, configs and names on disk.
     pub mod store;
+    /// ● What nothing names: found while nobody can begin to need it, removed afterwards.
+    pub mod garbage;
     /// ● Layers and images on their way into the store, all or nothing.
     pub mod staging;
     /// ● The members of an archive: indexed once, read by their place.
@@ -126,8 +136,16 @@ pub mod engine {
     pub mod program;
     /// ● Carry one decided container out: place, filter, cgroup, stage, end.
     pub mod launch;
-    /// ● Load, import, list; what an image says to `run`.
+    /// ● The store of this host: opened, cleared up, and what uses it.
+    pub mod storage;
+    /// ● Load, import; what an image says to `run`.
     pub mod images;
+    /// ○ `--filter` of what lists and prunes.
+    pub mod filters;
+    /// ● What is in the store: lists, inspection, history, disk usage.
+    pub mod catalog;
+    /// ● Tag, remove, prune.
+    pub mod removal;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
@@ -148,12 +166,31 @@ pub mod cli {
     pub mod args;
     /// ● Tables, JSON, errors, exit codes, raw mode.
     pub mod terminal;
+    /// Go templates, as `--format` takes them.
+    pub mod template {
+        /// ○ The text of a template into tokens.
+        pub mod lex;
+        /// ○ Tokens into a tree, and why a template is none.
+        pub mod parse;
+        /// ○ What a template computes with.
+        pub mod value;
+        /// ○ `print`, `println`, `printf`.
+        pub mod printf;
+        /// ○ The functions of Go and of Docker.
+        pub mod functions;
+        /// ○ A template and a value into text, within ceilings.
+        pub mod render;
+        /// ○ `--format`: rows by a template, by a table or as JSON.
+        pub mod rows;
+    }
+    /// ○ Sizes and ages as Docker prints them.
+    pub mod units;
     /// ● `run`.
     pub mod containers;
-    /// ● `load`, `import`, `images`.
+    /// ● What is done with images.
     pub mod images;
     /// ● `mcp run`.
     pub mod mcp;
-    /// ● `doctor`, `version`.
+    /// ● `doctor`, `version`, `system`.
     pub mod system;
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cuddy::cli::args::{self, McpVerb, Verb};
+use cuddy::cli::args::{self, ImageVerb, McpVerb, SystemVerb, Verb};
 use cuddy::cli::{containers, images, mcp, system, terminal};
 use cuddy::container::stage;
 use cuddy::engine::host::Host;
@@ -44,11 +44,33 @@ fn carry_out(verb: Verb) -> i32 {
         Verb::Load(args) => code(images::load(&host, &args)),
         Verb::Import(args) => code(images::import(&host, &args)),
         Verb::Images(args) => code(images::list(&host, &args)),
+        Verb::History(args) => code(images::history(&host, &args)),
+        Verb::Inspect(args) => images::inspect(&host, &args.image),
+        Verb::Tag(args) => code(images::tag(&host, &args)),
+        Verb::Rmi(args) => images::remove(&host, &args),
+        Verb::Image(args) => image(&host, args.verb),
+        Verb::System(args) => match args.verb {
+            SystemVerb::Df(args) => code(system::disk_usage(&host, &args)),
+            SystemVerb::Prune(args) => code(system::prune(&host, &args)),
+        },
         Verb::Mcp(args) => match args.verb {
             McpVerb::Run(args) => mcp::run(&host, *args),
         },
         Verb::Doctor(args) => system::doctor(&host, &args),
         Verb::Version => code(system::version()),
+    }
+}
+
+fn image(host: &Host, verb: ImageVerb) -> i32 {
+    match verb {
+        ImageVerb::Ls(args) => code(images::list(host, &args)),
+        ImageVerb::History(args) => code(images::history(host, &args)),
+        ImageVerb::Inspect(args) => images::inspect(host, &args),
+        ImageVerb::Tag(args) => code(images::tag(host, &args)),
+        ImageVerb::Rm(args) => images::remove(host, &args),
+        ImageVerb::Prune(args) => code(images::prune(host, &args)),
+        ImageVerb::Load(args) => code(images::load(host, &args)),
+        ImageVerb::Import(args) => code(images::import(host, &args)),
     }
 }
 

@@ -13,6 +13,8 @@ use std::process::Command;
 
 use cuddy::error::{Error, ErrorKind, Fault as _};
 use cuddy::image::archive::{ArchiveError, Report, import, load};
+use cuddy::image::config::ImageConfig;
+use cuddy::image::staging::{Expected, NewImage, Staging, StagingError, Wanted};
 use cuddy::image::store::{Image, Store, StoreError};
 use cuddy::image::stream::digest_of;
 use cuddy::image::tree::Owners;
@@ -506,9 +508,9 @@ fn an_unknown_image_is_answered_with_names_that_look_like_it() {
     assert!(matches!(ask("debian"), StoreError::NotFound { similar, .. } if similar.is_empty()));
     let id = place.image("alpine:3").id;
     assert!(place.store.resolve(&id.hex()[..3].parse().unwrap()).is_err());
-    place.store.tag(&id, &"other:2".parse().unwrap()).unwrap();
+    place.store.tag(&id.as_str().parse().unwrap(), &"other:2".parse().unwrap()).unwrap();
     assert_eq!(place.image("other:2").id, id);
-    assert!(place.store.tag(&digest_of(b"no"), &"x".parse().unwrap()).is_err());
+    assert!(place.store.tag(&"no".parse().unwrap(), &"x".parse().unwrap()).is_err());
 }
 
 #[test]
@@ -522,6 +524,164 @@ fn a_damaged_store_says_so_and_a_second_load_repairs_it() {
     assert!(matches!(place.store.resolve(&"a".parse().unwrap()), Err(StoreError::Damaged { .. })));
     place.load(&archive).unwrap();
     assert_eq!(place.image("a").layers.len(), 2);
+}
+
+#[test]
+fn the_bytes_of_a_layer_are_kept_as_they_came() {
+    for (pack, media_type) in [
+        (plain as fn(&[u8]) -> Vec<u8>, "application/vnd.oci.image.layer.v1.tar"),
+        (gzip, "application/vnd.oci.image.layer.v1.tar+gzip"),
+        (zstd, "application/vnd.oci.image.layer.v1.tar+zstd"),
+    ] {
+        let place = Place::new();
+        let layers = two_layers();
+        place.load(&docker_archive(&layers, pack, "a")).unwrap();
+        let index: Value = serde_json::from_str(&text(place.dir.path().join("store/images.json"))).unwrap();
+        let record = &index["images"][place.image("a").id.as_str()];
+        for (layer, record) in layers.iter().zip(record["layers"].as_array().unwrap()) {
+            let blob: Digest = record["blob"].as_str().unwrap().parse().unwrap();
+            assert_eq!(fs::read(place.store.blob(&blob)).unwrap(), pack(layer));
+            assert_eq!(
+                (&record["media_type"], &record["bytes"]),
+                (&json!(media_type), &json!(pack(layer).len()))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_load_puts_back_what_is_missing_of_a_layer_and_only_that() {
+    let place = Place::new();
+    let layers = two_layers();
+    let archive = docker_archive(&layers, gzip, "a");
+    place.load(&archive).unwrap();
+    let folders = place.image("a").layers;
+    let blobs = layers.iter().map(|layer| place.store.blob(&digest_of(&gzip(layer)))).collect::<Vec<_>>();
+    let inode = |path: &Path| fs::symlink_metadata(path).unwrap().ino();
+    let kept_folder = inode(&folders[0]);
+    // Of the lower layer the blob is gone, cut off in another round; of the upper one the folder.
+    for damage in
+        [|path: &Path| fs::remove_file(path).unwrap(), |path: &Path| fs::write(path, "short").unwrap()]
+    {
+        damage(&blobs[0]);
+        fs::remove_dir_all(folders[1].parent().unwrap()).unwrap();
+        place.load(&archive).unwrap();
+        assert_eq!(fs::read(&blobs[0]).unwrap(), gzip(&layers[0]));
+        assert_eq!(text(folders[1].join("etc/a")), "above");
+        assert_eq!(inode(&folders[0]), kept_folder, "a whole folder was unpacked again");
+    }
+    let kept_blob = inode(&blobs[1]);
+    place.load(&archive).unwrap();
+    assert_eq!(inode(&blobs[1]), kept_blob, "a whole layer was read again");
+    // A folder whose note is damaged is no layer: a new one takes its place.
+    fs::write(folders[0].with_file_name("layer.json"), "{").unwrap();
+    place.load(&archive).unwrap();
+    assert_eq!(text(place.image("a").layers[0].join("etc/a")), "below");
+}
+
+#[test]
+fn one_layer_may_come_in_several_forms_and_each_is_kept() {
+    let place = Place::new();
+    let layers = two_layers();
+    let mut oci = Oci::default();
+    let mut images = Vec::new();
+    for (pack, name) in [(plain as fn(&[u8]) -> Vec<u8>, "a:plain"), (gzip, "a:gzip"), (zstd, "a:zstd")] {
+        // Another image each: an id stands for one manifest.
+        let own = Tar::default().file("own", name).end();
+        let mut image = oci.image(&[layers[0].clone(), own], pack);
+        image["annotations"] = json!({"io.containerd.image.name": format!("docker.io/library/{name}")});
+        images.push(image);
+    }
+    place.load(&oci.archive(&images, Tar::default())).unwrap();
+    for pack in [plain, gzip, zstd] {
+        assert_eq!(fs::read(place.store.blob(&digest_of(&pack(&layers[0])))).unwrap(), pack(&layers[0]));
+    }
+    assert_eq!(fs::read_dir(place.dir.path().join("store/layers")).unwrap().count(), 4);
+}
+
+#[test]
+fn several_threads_may_fill_one_staging_and_what_is_kept_can_be_unpacked_again() {
+    let place = Place::new();
+    let layers: Vec<_> = (0..8_u8).map(|i| Tar::default().file(format!("f{i}"), [i; 3000]).end()).collect();
+    let wanted: Vec<_> = layers.iter().map(|layer| wanted(layer)).collect();
+    let staging = Staging::begin(&place.store, Owners::Record, &wanted).unwrap();
+    std::thread::scope(|scope| {
+        for (layer, wanted) in layers.iter().zip(&wanted) {
+            let staging = &staging;
+            let run = move || staging.layer(wanted, zstd(layer).as_slice()).unwrap();
+            std::thread::Builder::new().spawn_scoped(scope, run).unwrap();
+        }
+    });
+    assert!(wanted.iter().all(|wanted| !staging.is_missing(wanted)));
+    let other = digest_of(b"other");
+    assert!(
+        matches!(staging.blob(&other, b"not it"), Err(StagingError::Different { object, .. }) if object == other)
+    );
+    staging.blob(&other, b"other").unwrap();
+    staging.commit(vec![new_image(&wanted)]).unwrap();
+    assert_eq!(fs::read(place.store.blob(&other)).unwrap(), b"other");
+
+    let dir = place.store.layer(&wanted[0].diff_id).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    let staging = Staging::begin(&place.store, Owners::Record, &wanted).unwrap();
+    assert!(staging.is_missing(&wanted[0]) && !staging.is_missing(&wanted[1]));
+    assert!(staging.restore(&wanted[0]).unwrap() && staging.restore(&wanted[1]).unwrap());
+    staging.commit(vec![new_image(&wanted)]).unwrap();
+    assert!(dir.join("fs/f0").exists());
+
+    fs::remove_dir_all(&dir).unwrap();
+    let blob = place.store.blob(&wanted[0].blob.as_ref().unwrap().digest);
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    let staging = Staging::begin(&place.store, Owners::Record, &wanted).unwrap();
+    assert!(!staging.restore(&wanted[0]).unwrap(), "damaged bytes were unpacked");
+    staging.layer(&wanted[0], zstd(&layers[0]).as_slice()).unwrap();
+    staging.commit(vec![new_image(&wanted)]).unwrap();
+    assert_eq!(fs::read(&blob).unwrap(), zstd(&layers[0]));
+}
+
+/// A layer as a manifest names it, packed by zstd.
+fn wanted(layer: &[u8]) -> Wanted {
+    let packed = zstd(layer);
+    let blob = Expected {
+        digest: digest_of(&packed),
+        bytes: packed.len() as u64,
+        media_type: format!("{OCI_LAYER}+zstd"),
+    };
+    Wanted { diff_id: digest_of(layer), blob: Some(blob) }
+}
+
+fn new_image(layers: &[Wanted]) -> NewImage {
+    let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.diff_id).collect();
+    let bytes = json!({"rootfs": {"type": "layers", "diff_ids": diff_ids}}).to_string().into_bytes();
+    NewImage {
+        id: digest_of(&bytes),
+        config: ImageConfig::parse(&bytes).unwrap(),
+        config_bytes: bytes,
+        index: None,
+        manifest: None,
+        layers: layers.to_vec(),
+        names: Vec::new(),
+    }
+}
+
+#[test]
+fn more_bytes_than_were_said_are_not_waited_for() {
+    let place = Place::new();
+    let layer = two_layers().remove(0);
+    let wanted = wanted(&layer);
+    let staging = Staging::begin(&place.store, Owners::Record, std::slice::from_ref(&wanted)).unwrap();
+    let endless = std::io::Read::chain(std::io::Cursor::new(zstd(&layer)), std::io::repeat(0));
+    let error = staging.layer(&wanted, endless).unwrap_err();
+    let digest = wanted.blob.as_ref().unwrap().digest.clone();
+    assert!(matches!(&error, StagingError::Different { object, .. } if *object == digest), "{error}");
+    // The layer can still be given, and once all are stopped it cannot.
+    staging.stop();
+    let stopped = staging.layer(&wanted, zstd(&layer).as_slice());
+    assert!(matches!(stopped, Err(StagingError::Stopped { .. })));
+    drop(staging);
+    assert_eq!(fs::read_dir(place.dir.path().join("store/tmp")).unwrap().count(), 0);
 }
 
 #[test]
@@ -561,7 +721,7 @@ fn eight_loads_at_once_leave_one_whole_image() {
     });
     assert_eq!(place.image("a").layers.len(), 22);
     assert_eq!(place.store.images().unwrap().len(), 2);
-    for (part, count) in [("layers", 22), ("tmp", 0), ("locks", 0), ("blobs/sha256", 2)] {
+    for (part, count) in [("layers", 22), ("tmp", 0), ("locks", 0), ("blobs/sha256", 24)] {
         assert_eq!(fs::read_dir(path.join(part)).unwrap().count(), count, "{part}");
     }
 }
@@ -608,7 +768,7 @@ fn a_load_that_is_killed_at_any_moment_leaves_nothing_the_next_does_not_clean() 
             assert_eq!(fs::read_dir(layer.join(format!("d{i}"))).unwrap().count(), 60);
         }
         assert_eq!(fs::read_dir(store.join("layers")).unwrap().count(), 6);
-        assert_eq!(fs::read_dir(store.join("blobs/sha256")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(store.join("blobs/sha256")).unwrap().count(), 7);
     }
     assert!(killed_midway > 0, "no kill came while something was half done");
 }

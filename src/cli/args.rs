@@ -26,6 +26,18 @@ pub enum Verb {
     Import(Import),
     /// List images
     Images(Images),
+    /// Say how an image was made
+    History(History),
+    /// Say what an image is
+    Inspect(Inspect),
+    /// Give an image one more name
+    Tag(Tag),
+    /// Take images away
+    Rmi(Rmi),
+    /// Everything about images
+    Image(Image),
+    /// What takes the disk, and how it gets free
+    System(System),
     /// Run MCP servers
     Mcp(Mcp),
     /// Say what this host can do, what follows, and which line changes it
@@ -184,12 +196,181 @@ pub struct Import {
 /// `images`
 #[derive(Debug, Args)]
 pub struct Images {
+    /// Only those with this name, which may hold `*` and `?`
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub name: Option<String>,
+    /// All images (there are no hidden ones)
+    #[arg(short, long)]
+    pub all: bool,
     /// Print ids only
     #[arg(short, long)]
     pub quiet: bool,
-    /// `json`: one object a line
+    /// Print digests too
+    #[arg(long)]
+    pub digests: bool,
+    /// Cut nothing off
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Only those that fit: dangling=, label=, before=, since=, until=, reference=
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+    /// `table`, `table TEMPLATE`, `json` (one object a line) or a Go template
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
+}
+
+/// `history`
+#[derive(Debug, Args)]
+pub struct History {
+    /// The image
+    pub image: String,
+    /// Print ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Sizes and times for people
+    #[arg(short = 'H', long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", hide_possible_values = true, value_name = "BOOL", action = clap::ArgAction::Set)]
+    pub human: bool,
+    /// Cut nothing off
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// `table`, `table TEMPLATE`, `json` (one object a line) or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// `image inspect`
+#[derive(Debug, Args)]
+pub struct ImageInspect {
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// `json` or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// `inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// What to look at
+    #[command(flatten)]
+    pub image: ImageInspect,
+    /// What it is: only images can be looked at
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["image"])]
+    pub kind: Option<String>,
+}
+
+/// `tag`
+#[derive(Debug, Args)]
+pub struct Tag {
+    /// The image
+    pub source: String,
+    /// Its new name
+    pub target: String,
+}
+
+/// `rmi`
+#[derive(Debug, Args)]
+pub struct Rmi {
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Also with several names; what is not there is no failure
+    #[arg(short, long)]
+    pub force: bool,
+    /// Keep untagged parents (an image has none here)
+    #[arg(long)]
+    pub no_prune: bool,
+}
+
+/// `image prune`
+#[derive(Debug, Args)]
+pub struct ImagePrune {
+    /// Also those with a name, when no container uses them
+    #[arg(short, long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// Only those that fit: until=, label=, label!=
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+}
+
+/// `image`
+#[derive(Debug, Args)]
+pub struct Image {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: ImageVerb,
+}
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub enum ImageVerb {
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(Images),
+    /// Say how an image was made
+    History(History),
+    /// Say what an image is
+    Inspect(ImageInspect),
+    /// Give an image one more name
+    Tag(Tag),
+    /// Take images away
+    #[command(visible_alias = "remove")]
+    Rm(Rmi),
+    /// Take away images that nobody needs
+    Prune(ImagePrune),
+    /// Put the images of an archive into the store
+    Load(Load),
+    /// Make an image of a plain tar file
+    Import(Import),
+}
+
+/// `system`
+#[derive(Debug, Args)]
+pub struct System {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: SystemVerb,
+}
+
+/// What to do about the disk.
+#[derive(Debug, Subcommand)]
+pub enum SystemVerb {
+    /// Say what takes how much of the disk
+    Df(SystemDf),
+    /// Take away what nobody needs
+    Prune(SystemPrune),
+}
+
+/// `system df`
+#[derive(Debug, Args)]
+pub struct SystemDf {
+    /// Each image, container and volume
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// `table`, `table TEMPLATE`, `json` (one object a line) or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// `system prune`
+#[derive(Debug, Args)]
+pub struct SystemPrune {
+    /// Also images with a name, when no container uses them
+    #[arg(short, long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// Also volumes without a name
+    #[arg(long)]
+    pub volumes: bool,
+    /// Only what fits: until=, label=, label!=
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
 }
 
 /// `mcp`

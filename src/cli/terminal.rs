@@ -2,12 +2,15 @@
 //!
 //! Data goes to standard output, everything else to standard error; nothing else in the crate prints.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use crate::error::{Error, ErrorKind};
 
 /// Docker's exit code for an error of ours before the command of `run` was executed.
 pub const EXIT_RUN: i32 = 125;
+
+/// Longest answer to a question, in bytes.
+const ANSWER_BYTES_MAX: usize = 1024;
 
 /// Prints an error and its hints to standard error.
 pub fn print_error(error: &Error) {
@@ -24,7 +27,7 @@ pub fn print_warning(text: &str) {
 }
 
 /// Text that may hold names from archives and profiles: what could steer a terminal is shown, not sent.
-fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_unicode().collect::<String>() } else { c.to_string() };
     text.chars().map(shown).collect()
 }
@@ -48,22 +51,26 @@ pub fn to_stdout(text: &str) -> Result<(), Error> {
     }
 }
 
-/// Lays rows out under a heading, columns three spaces apart, as Docker does.
-pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([heading[column].chars().count()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..heading.len()).map(width).collect();
-    let mut text = String::new();
-    let mut line = |cells: &[String]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-        text.push_str(padded.collect::<Vec<_>>().join("   ").trim_end());
-        text.push('\n');
-    };
-    line(&heading.iter().map(|&h| h.to_owned()).collect::<Vec<_>>());
-    rows.iter().for_each(|row| line(row));
-    text
+/// Asks a question on standard output and reads a line of standard input: `y` is yes, and everything else,
+/// also its end, is no. As in Docker, a terminal or none makes no difference.
+///
+/// # Errors
+/// When the question cannot be printed or the answer cannot be read.
+pub fn confirm(question: &str) -> Result<bool, Error> {
+    to_stdout(&format!("{question} [y/N] "))?;
+    let mut answer = Vec::new();
+    let mut input = std::io::stdin().lock();
+    let mut byte = [0];
+    while answer.len() < ANSWER_BYTES_MAX {
+        let read = input.read(&mut byte).map_err(|e| {
+            Error::new(ErrorKind::Failed, format!("cannot read the answer from standard input: {e}"))
+        })?;
+        if read == 0 || byte == *b"\n" {
+            break;
+        }
+        answer.extend(byte);
+    }
+    Ok(answer.trim_ascii().eq_ignore_ascii_case(b"y"))
 }
 
 #[cfg(test)]
@@ -73,11 +80,5 @@ mod tests {
     #[test]
     fn a_name_from_outside_cannot_steer_the_terminal() {
         assert_eq!(harmless("a\u{1b}[2J`b`\r\n"), "a\\u{1b}[2J`b`\\u{d}\\u{a}");
-    }
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["longer".to_owned(), "x".to_owned()]];
-        assert_eq!(table(&["A", "B"], &rows), "A        B\nlonger   x\n");
     }
 }

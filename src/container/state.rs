@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, Fault};
-use crate::names::{ContainerId, Name};
+use crate::names::{ContainerId, Digest, Name};
 use crate::sys::fs::{self, FsError, Lock};
 use crate::sys::process;
 
@@ -87,6 +87,12 @@ pub struct Record {
     pub name: Option<Name>,
     /// The image as typed.
     pub image: String,
+    /// The image's id, when it has one.
+    #[serde(default)]
+    pub image_id: Option<Digest>,
+    /// Folders of the image's layers that it has mounted: they must stay.
+    #[serde(default)]
+    pub layers: Vec<PathBuf>,
     /// The stage, once it exists.
     pub stage: Option<ProcessId>,
     /// The first process, once it exists.
@@ -146,6 +152,8 @@ impl Places {
             id,
             name,
             image: image.to_owned(),
+            image_id: None,
+            layers: Vec::new(),
             stage: None,
             init: None,
             cgroup: None,
@@ -182,6 +190,27 @@ impl Places {
         }
         Ok(leftovers)
     }
+}
+
+/// The records of the containers below the data folder whose commands live.
+///
+/// # Errors
+/// What the kernel says about the list of containers; a record that is not there yet is passed over.
+pub fn living(data: &Path) -> Result<Vec<Record>, FsError> {
+    let containers = data.join("containers");
+    let entries = match std::fs::read_dir(&containers) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|e| FsError::new("list", &containers, e))?,
+    };
+    let mut records = Vec::new();
+    for entry in entries.flatten() {
+        if Lock::is_held(&entry.path())? == Some(true) {
+            let bytes = fs::read_file(&entry.path().join(RECORD), RECORD_BYTES_MAX).ok();
+            let record = bytes.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+            records.extend(record.filter(|record| record.version == VERSION));
+        }
+    }
+    Ok(records)
 }
 
 /// What a dead command left, with the lock that says it is ours now.
@@ -413,7 +442,8 @@ mod tests {
     fn only_what_nobody_holds_is_swept() {
         let dir = tempfile::tempdir().unwrap();
         let places = Places::open(dir.path()).unwrap();
-        let held = places.take(id(1), None, "x").unwrap();
+        let mut held = places.take(id(1), None, "x").unwrap();
+        held.save(|record| record.layers.push("/l".into())).unwrap();
         let mut dead = places.take(id(2), Some("n".parse().unwrap()), "x").unwrap();
         dead.save(|_| {}).unwrap();
         std::fs::create_dir_all(dead.folder().join("upper/closed/deep")).unwrap();
@@ -423,6 +453,9 @@ mod tests {
         )
         .unwrap();
         drop(dead);
+        let living = living(dir.path()).unwrap();
+        assert_eq!(living.iter().map(|record| record.id.clone()).collect::<Vec<_>>(), [id(1)]);
+        assert_eq!(living[0].layers, [PathBuf::from("/l")]);
         for leftover in places.sweep().unwrap() {
             assert!(leftover.folder.ends_with(id(2).as_str()));
             leftover.remove(Folders::remove).unwrap();

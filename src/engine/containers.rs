@@ -16,7 +16,7 @@ use crate::container::spec::{self, Masks};
 use crate::engine::host::Host;
 use crate::engine::host_image::{self, Account};
 use crate::engine::images::{self, ImageDefaults};
-use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
+use crate::engine::launch::{self, Decided, Finished, RootChoice, Stack, Unenforced, Warn};
 use crate::error::{Error, ErrorKind};
 use crate::image::config::Platform;
 use crate::names::Name;
@@ -75,7 +75,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         image: options.image,
         name: options.name,
         cidfile: options.cidfile.map(|p| host.cwd.join(p)),
-        root: image.root.unwrap_or(RootChoice::Layers(Vec::new())),
+        root: image.root.unwrap_or(RootChoice::Layers(Stack::default())),
         read_only: options.read_only,
         mounts: every,
         links: Vec::new(),

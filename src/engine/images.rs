@@ -1,18 +1,17 @@
-//! `load`, `import`, `images`, and what an image says to `run`.
+//! `load`, `import`, and what an image says to `run`.
 
 use std::fs::File;
 use std::path::Path;
 
-use serde::Serialize;
-
 use crate::audit;
 use crate::container::idspace;
 use crate::engine::host::Host;
-use crate::engine::launch::{RootChoice, Warn};
+use crate::engine::launch::{RootChoice, Stack, Warn};
+use crate::engine::storage;
 use crate::error::{Error, ErrorKind};
 use crate::image::archive::{self, Report};
 use crate::image::config::Platform;
-use crate::image::store::{Store, Summary};
+use crate::image::store::Store;
 use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
 use crate::sys::fs::FsError;
@@ -42,21 +41,6 @@ pub struct ImageDefaults {
     pub has_other_ids: bool,
 }
 
-/// One image of the list.
-#[derive(Debug, Serialize)]
-pub struct ImageList {
-    /// Its id: the digest of its configuration.
-    pub id: Digest,
-    /// Its names; none for one that lost them.
-    pub names: Vec<ImageReference>,
-    /// When it was made (RFC 3339).
-    pub created: Option<String>,
-    /// `os/architecture`.
-    pub platform: String,
-    /// Bytes of the files of its layers.
-    pub bytes: u64,
-}
-
 /// One image that came in.
 #[derive(Debug)]
 pub struct LoadedImage {
@@ -73,7 +57,7 @@ pub struct LoadedImage {
 pub fn load(host: &Host, input: Option<&Path>, warn: Warn<'_>) -> Result<Vec<LoadedImage>, Error> {
     let file = open(host, input)?;
     let owners = take_ids(host, warn)?;
-    let report = archive::load(&Store::open(&host.data)?, file, owners)?;
+    let report = archive::load(&storage::open(host)?, file, owners)?;
     record(host, "load", &report)?;
     Ok(tell(report, warn))
 }
@@ -90,7 +74,7 @@ pub fn import(
 ) -> Result<Vec<LoadedImage>, Error> {
     let file = open(host, input)?;
     let owners = take_ids(host, warn)?;
-    let report = archive::import(&Store::open(&host.data)?, file, name, owners)?;
+    let report = archive::import(&storage::open(host)?, file, name, owners)?;
     record(host, "import", &report)?;
     Ok(tell(report, warn))
 }
@@ -104,21 +88,6 @@ fn record(host: &Host, verb: &str, report: &Report) -> Result<(), Error> {
     Ok(())
 }
 
-/// The images there are.
-///
-/// # Errors
-/// What is wrong with the store.
-pub fn list(host: &Host) -> Result<Vec<ImageList>, Error> {
-    let line = |summary: Summary| ImageList {
-        id: summary.id,
-        names: summary.names,
-        created: summary.created,
-        platform: summary.platform.to_string(),
-        bytes: summary.bytes,
-    };
-    Ok(Store::open(&host.data)?.images()?.into_iter().map(line).collect())
-}
-
 /// What the image called `text` says. With `platform` it must be made for that one.
 ///
 /// # Errors
@@ -130,7 +99,13 @@ pub fn defaults(
     warn: Warn<'_>,
 ) -> Result<ImageDefaults, Error> {
     let reference: ImageReference = text.parse()?;
-    let image = Store::look(&host.data).resolve(&reference)?;
+    let store = Store::look(&host.data);
+    // Held until the container's record says what it needs: a few microseconds more for `run`.
+    let held = match store.enter().map_err(Error::from) {
+        Err(error) if error.kind == ErrorKind::NotFound => None,
+        other => Some(other?),
+    };
+    let image = store.resolve_for(&reference, platform.and_then(wanted).as_ref())?;
     let has = Platform { os: image.config.os.clone(), architecture: image.config.architecture.clone() };
     require_platform(text, &has, platform)?;
     if let Some(foreign) = image.config.foreign_platform() {
@@ -141,7 +116,7 @@ pub fn defaults(
     }
     let some = |text: String| (!text.is_empty()).then_some(text);
     Ok(ImageDefaults {
-        root: Some(RootChoice::Layers(image.layers)),
+        root: Some(RootChoice::Layers(Stack { image: Some(image.id), folders: image.layers, held })),
         entrypoint: image.config.entrypoint,
         command: image.config.command,
         environment: image.config.env,
@@ -153,6 +128,13 @@ pub fn defaults(
         // Files that were flattened to the caller need no other id.
         has_other_ids: !image.ids.is_only_root() && !image.is_flat,
     })
+}
+
+/// `os/architecture` of a `--platform`, whose variant is not looked at.
+fn wanted(text: &str) -> Option<Platform> {
+    let (os, architecture) = text.split_once('/')?;
+    let architecture = architecture.split('/').next().unwrap_or_default();
+    Some(Platform { os: os.to_owned(), architecture: architecture.to_owned() })
 }
 
 /// Whether an image for `has` is what `--platform` asked for.

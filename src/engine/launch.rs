@@ -26,7 +26,8 @@ use crate::container::state::{Folders, Place, Places, ProcessId};
 use crate::container::syscalls::Arch;
 use crate::engine::host::Host;
 use crate::error::{Error, ErrorKind};
-use crate::names::{ContainerId, Name};
+use crate::image::leases::Inside;
+use crate::names::{ContainerId, Digest, Name};
 use crate::sys::fs::{self, FsError};
 
 /// Largest filter on disk, in bytes: what the kernel takes and our header.
@@ -40,8 +41,19 @@ pub type Warn<'a> = &'a mut dyn FnMut(&str);
 pub enum RootChoice {
     /// Filled by the mounts.
     Empty(Root),
-    /// Layers of an image, bottom first.
-    Layers(Vec<PathBuf>),
+    /// Layers of an image.
+    Layers(Stack),
+}
+
+/// Layers of an image in the store, and what keeps them there until the container's record does.
+#[derive(Debug, Default)]
+pub struct Stack {
+    /// The image's id.
+    pub image: Option<Digest>,
+    /// Their folders, bottom first.
+    pub folders: Vec<PathBuf>,
+    /// Nothing of the store goes while this is held.
+    pub held: Option<Inside>,
 }
 
 /// What becomes of a limit that this host cannot enforce.
@@ -272,20 +284,35 @@ fn run_in(
 fn supervise(
     host: &Host,
     mut running: Running,
-    decided: Decided,
+    mut decided: Decided,
     filter: String,
     place: &mut Place,
     has_own_cgroup: bool,
 ) -> Result<Outcome, Error> {
+    let stack = match &mut decided.root {
+        RootChoice::Layers(stack) => {
+            Stack { image: stack.image.clone(), folders: stack.folders.clone(), held: stack.held.take() }
+        }
+        RootChoice::Empty(_) => Stack::default(),
+    };
+    let mut stack = Some(stack);
     let plan = plan(host, decided, filter, place, has_own_cgroup)?;
     running.tell(plan)?;
     let stage = ProcessId::of(running.stage_pid());
     running.supervise(|moment| {
         match moment {
-            Moment::Created { init } => place.save(|record| {
-                record.stage = stage;
-                record.init = ProcessId::of(init);
-            })?,
+            Moment::Created { init } => {
+                place.save(|record| {
+                    record.stage = stage;
+                    record.init = ProcessId::of(init);
+                    if let Some(stack) = &mut stack {
+                        record.image_id = stack.image.take();
+                        record.layers = std::mem::take(&mut stack.folders);
+                    }
+                })?;
+                // From here on the record keeps the layers.
+                stack = None;
+            }
             Moment::Ended => place.ended(),
         }
         Ok(())
@@ -364,7 +391,7 @@ fn plan(
 ) -> Result<Plan, Error> {
     let root = match decided.root {
         RootChoice::Empty(root) => root,
-        RootChoice::Layers(lowers) => {
+        RootChoice::Layers(Stack { folders: lowers, .. }) => {
             let (upper, work) = (place.folder().join("upper"), place.folder().join("work"));
             make_upper(&[&upper, &work])?;
             Root::Layers { lowers, upper, work }

@@ -21,7 +21,7 @@ use crate::container::spec::Masks;
 use crate::engine::host::Host;
 use crate::engine::host_image::{self, Account};
 use crate::engine::images;
-use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
+use crate::engine::launch::{self, Decided, Finished, RootChoice, Stack, Unenforced, Warn};
 use crate::engine::program::{self, Needs, ProgramError, Question};
 use crate::engine::reach::Mount;
 use crate::error::{Error, ErrorKind};
@@ -397,7 +397,7 @@ fn image_ground(host: &Host, policy: &Policy, named: &[FileAccess], warn: Warn<'
     let mut environment = vec![("PATH".to_owned(), PATH_DEFAULT.to_owned())];
     environment.extend(image.environment.into_iter().filter_map(pair));
     Ok(Ground {
-        root: image.root.unwrap_or(RootChoice::Layers(Vec::new())),
+        root: image.root.unwrap_or(RootChoice::Layers(Stack::default())),
         mounts: Vec::new(),
         links: Vec::new(),
         files: Vec::new(),

@@ -1,6 +1,6 @@
 //! docker-archive, OCI archive and plain tar into the store. It fetches nothing and writes no archive.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 
 use crate::error::{ErrorKind, Fault};
@@ -10,8 +10,8 @@ use crate::image::manifest::{
     parse_docker,
 };
 use crate::image::members::{Members, MembersError, seekable};
-use crate::image::staging::{Expected, NewImage, Skipped, Staging, StagingError};
-use crate::image::store::{LayerRecord, Store};
+use crate::image::staging::{Expected, NewImage, Skipped, Staging, StagingError, Wanted};
+use crate::image::store::Store;
 use crate::image::stream::digest_of;
 use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
@@ -128,15 +128,13 @@ pub fn load(store: &Store, file: File, owners: Owners) -> Result<Report, Archive
     let (file, start) = seekable(&store.tmp(), file).map_err(ArchiveError::Members)?;
     let archive = Archive { members: Members::index(&file, start).map_err(ArchiveError::Members)? };
     let plans = archive.plans()?;
-    let wanted: BTreeSet<Digest> = plans.iter().flat_map(|plan| plan.config.diff_ids.clone()).collect();
-    let mut staging = Staging::begin(store, owners, &wanted).map_err(ArchiveError::Staging)?;
+    let wanted: Vec<Wanted> = plans.iter().flat_map(|plan| plan.layers.clone()).collect();
+    let staging = Staging::begin(store, owners, &wanted).map_err(ArchiveError::Staging)?;
     for plan in &plans {
         for (layer, member) in plan.layers.iter().zip(&plan.members) {
-            if staging.is_missing(&layer.diff_id) {
+            if staging.is_missing(layer) {
                 let section = archive.members.find(member).map_err(ArchiveError::Members)?;
-                let digest = layer.blob.clone();
-                let expected = digest.map(|digest| Expected { digest, bytes: layer.bytes });
-                staging.layer(&layer.diff_id, expected.as_ref(), section).map_err(ArchiveError::Staging)?;
+                staging.layer(layer, section).map_err(ArchiveError::Staging)?;
             }
         }
     }
@@ -155,7 +153,7 @@ pub fn import(
     name: &ImageReference,
     owners: Owners,
 ) -> Result<Report, ArchiveError> {
-    let mut staging = Staging::begin(store, owners, &BTreeSet::new()).map_err(ArchiveError::Staging)?;
+    let staging = Staging::begin(store, owners, &[]).map_err(ArchiveError::Staging)?;
     let layer = staging.new_layer(&name.familiar(), file).map_err(ArchiveError::Staging)?;
     let platform = Platform::host();
     let created = now();
@@ -219,7 +217,7 @@ struct Plan {
     config_bytes: Vec<u8>,
     config: ImageConfig,
     manifest: Option<(Digest, Vec<u8>)>,
-    layers: Vec<LayerRecord>,
+    layers: Vec<Wanted>,
     members: Vec<String>,
     names: Vec<ImageReference>,
 }
@@ -239,6 +237,7 @@ impl Plan {
             config_bytes: self.config_bytes,
             config: self.config,
             manifest: self.manifest,
+            index: None,
             layers: self.layers,
             names: self.names,
         }
@@ -369,11 +368,9 @@ impl Archive<'_> {
         let config = parse_config(&config_bytes, id.as_str())?;
         same_count(&id, manifest.layers.len(), config.diff_ids.len())?;
         let members = manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect();
-        let layers = config.diff_ids.iter().zip(manifest.layers).map(|(diff_id, layer)| LayerRecord {
-            diff_id: diff_id.clone(),
-            blob: Some(layer.digest),
-            bytes: layer.size,
-            media_type: layer.media_type,
+        let layers = config.diff_ids.iter().zip(manifest.layers).map(|(diff_id, layer)| {
+            let blob = Expected { digest: layer.digest, bytes: layer.size, media_type: layer.media_type };
+            Wanted { diff_id: diff_id.clone(), blob: Some(blob) }
         });
         let layers = layers.collect();
         let manifest = Some((digest, bytes));
@@ -396,12 +393,10 @@ impl Archive<'_> {
             let mut layers = Vec::with_capacity(image.layers.len());
             for (diff_id, member) in config.diff_ids.iter().zip(&image.layers) {
                 let section = self.members.find(member).ok();
-                layers.push(LayerRecord {
-                    diff_id: diff_id.clone(),
-                    blob: digest_in(member).filter(|_| member.starts_with("blobs/sha256/")),
-                    bytes: section.map_or(0, |section| section.left()),
-                    media_type: String::new(),
-                });
+                let bytes = section.map_or(0, |section| section.left());
+                let digest = digest_in(member).filter(|_| member.starts_with("blobs/sha256/"));
+                let blob = digest.map(|digest| Expected { digest, bytes, media_type: String::new() });
+                layers.push(Wanted { diff_id: diff_id.clone(), blob });
             }
             let members = image.layers;
             let plan = Plan { id, config_bytes, config, manifest: None, layers, members, names: Vec::new() };

@@ -1,26 +1,35 @@
 //! Layers and images on their way into the store: unpacked aside, checked, then all promoted or none.
 //! It does not know archives or registries, only readers and what they were said to be.
 //!
-//! A layer that is missing is locked before it is unpacked, all layers of one load in the order of
+//! A layer's bytes are read once: hashed, written aside as they come, decompressed, hashed again,
+//! unpacked. Everything of one load lies in one folder, `tmp/<random>`, whose lock is held while the
+//! load lives; what a dead one left goes with the next sweep.
+//!
+//! A layer that is missing is locked before it is made, all layers of one load in the order of
 //! their digests, so that two loads never wait for each other in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::Mode;
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 
 use crate::error::{ErrorKind, Fault};
 use crate::image::config::{ImageConfig, Platform};
+use crate::image::index::{ImageRecord, LayerRecord};
 use crate::image::layer::{CEILINGS, LayerError, Unpacked, unpack};
-use crate::image::store::{ImageRecord, LayerNote, LayerRecord, ObjectLock, Store, StoreError};
+use crate::image::leases::Lease;
+use crate::image::store::{LayerNote, ObjectLock, Store, StoreError};
+use crate::image::stream::{Compression, Stream, Sums, digest_of};
 use crate::image::tree::{Owners, remove_at};
 use crate::names::{Digest, ImageReference};
-use crate::sys::fs::{FsError, open_dir, random_bytes, replace_file};
+use crate::sys::fs::{FsError, open_dir, replace_file};
 
 /// Why something cannot come into the store.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +53,12 @@ pub enum StagingError {
     /// The tar ends without the mark for the end, and no digest says that this is right.
     #[error("the archive is cut off: it has no mark for its end")]
     NoEnd,
+    /// Somebody called [`Staging::stop`].
+    #[error("layer `{layer}` was given up because another one failed")]
+    Stopped {
+        /// Which layer.
+        layer: String,
+    },
 }
 
 impl Fault for StagingError {
@@ -52,6 +67,7 @@ impl Fault for StagingError {
             Self::Store(source) => source.kind(),
             Self::Layer(source) => source.kind(),
             Self::Different { .. } | Self::NoEnd => ErrorKind::Corrupt,
+            Self::Stopped { .. } => ErrorKind::Failed,
         }
     }
 
@@ -60,17 +76,29 @@ impl Fault for StagingError {
             Self::Store(source) => source.hints(),
             Self::Layer(source) => source.hints(),
             Self::Different { .. } | Self::NoEnd => vec!["fetch or save it again, then try again".to_owned()],
+            Self::Stopped { .. } => Vec::new(),
         }
     }
 }
 
-/// What a manifest said of a layer's bytes.
-#[derive(Debug, Clone)]
+/// What was said of a layer's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
     /// Their digest.
     pub digest: Digest,
     /// How many they are.
     pub bytes: u64,
+    /// What the manifest calls them; empty when there is none.
+    pub media_type: String,
+}
+
+/// A layer that an image is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Digest of the uncompressed layer.
+    pub diff_id: Digest,
+    /// What was said of the bytes it comes as; nothing when nobody named them.
+    pub blob: Option<Expected>,
 }
 
 /// An image that is complete and waits to be promoted.
@@ -84,8 +112,10 @@ pub struct NewImage {
     pub config: ImageConfig,
     /// The manifest as it came, when there was one.
     pub manifest: Option<(Digest, Vec<u8>)>,
+    /// The index that the manifest was chosen from, when it is to be kept.
+    pub index: Option<(Digest, Vec<u8>)>,
     /// The layers, bottom first.
-    pub layers: Vec<LayerRecord>,
+    pub layers: Vec<Wanted>,
     /// The names it gets.
     pub names: Vec<ImageReference>,
 }
@@ -99,7 +129,7 @@ pub struct Skipped {
     pub xattrs: u64,
 }
 
-/// A folder that goes away, unless it was promoted.
+/// A file or folder that goes away, unless it was promoted.
 struct Aside(PathBuf);
 
 impl Drop for Aside {
@@ -113,20 +143,54 @@ impl Drop for Aside {
     }
 }
 
-/// A layer that is unpacked and right.
-struct Staged {
+/// What a layer has, or does not have, in the store and aside.
+#[derive(Debug, Clone, Copy)]
+struct Lacks {
+    folder: bool,
+    blob: bool,
+}
+
+/// A layer that was read to its end.
+struct Taken {
+    sums: Sums,
+    /// The folder and what it turned out to be, when it was unpacked.
+    unpacked: Option<(Aside, Unpacked)>,
+    /// Its bytes, when they were written.
+    blob: Option<Aside>,
+}
+
+/// A folder that is unpacked and right.
+struct Folder {
     aside: Aside,
     place: PathBuf,
 }
 
+#[derive(Default)]
+struct State {
+    parts: u64,
+    /// Layers whose folder somebody is making or has made.
+    claimed: BTreeSet<Digest>,
+    folders: BTreeMap<Digest, Folder>,
+    blobs: BTreeMap<Digest, Aside>,
+    /// By diff ID: digest and number of the bytes that came for it.
+    came: BTreeMap<Digest, (Digest, u64)>,
+    locks: BTreeMap<Digest, ObjectLock>,
+    skipped: Skipped,
+}
+
 /// One load. Dropped without [`Staging::commit`], it leaves nothing.
+///
+/// Several threads may give it layers and blobs at once: nothing is held while a layer is read.
 pub struct Staging<'s> {
     store: &'s Store,
     owners: Owners,
-    // Before the locks: what is aside goes while its lock is held.
-    staged: BTreeMap<Digest, Staged>,
-    locks: BTreeMap<Digest, ObjectLock>,
-    skipped: Skipped,
+    stopped: AtomicBool,
+    state: Mutex<State>,
+    // What is in the store already and this load relies on.
+    lease: Lease,
+    // Before its lock: what is aside goes while the lock is held.
+    session: Aside,
+    _lock: ObjectLock,
 }
 
 /// `owners.json`: what the files do not say themselves. Paths are bytes escaped as in Rust text.
@@ -147,184 +211,404 @@ struct DeviceJson {
     owner: (u32, u32),
 }
 
+/// Reads a layer's bytes, and writes them down as they come.
+struct Keeping<'a, R> {
+    source: R,
+    file: Option<File>,
+    bytes: u64,
+    bytes_max: u64,
+    is_too_long: bool,
+    stopped: &'a AtomicBool,
+    not_written: Option<io::Error>,
+}
+
+impl<R: Read> Read for Keeping<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped"));
+        }
+        let read = self.source.read(buffer)?;
+        self.bytes += read as u64;
+        if self.bytes > self.bytes_max {
+            self.is_too_long = true;
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "there are more bytes than were said"));
+        }
+        let written = self.file.as_mut().map_or(Ok(()), |file| file.write_all(&buffer[..read]));
+        written.map_err(|e| {
+            let told = io::Error::from(e.kind());
+            self.not_written = Some(e);
+            told
+        })?;
+        Ok(read)
+    }
+}
+
 impl<'s> Staging<'s> {
     /// Begins a load that needs the layers `wanted`; waits for whoever is making one of them.
     ///
     /// # Errors
     /// `Store` when a lock cannot be taken.
-    pub fn begin(store: &'s Store, owners: Owners, wanted: &BTreeSet<Digest>) -> Result<Self, StagingError> {
-        let mut staging = Self {
-            store,
-            owners,
-            staged: BTreeMap::new(),
-            locks: BTreeMap::new(),
-            skipped: Skipped::default(),
-        };
-        for diff_id in wanted.iter().filter(|diff_id| !is_present(store, diff_id, owners)) {
+    pub fn begin(store: &'s Store, owners: Owners, wanted: &[Wanted]) -> Result<Self, StagingError> {
+        let key = store.fresh_key().map_err(StagingError::Store)?;
+        let lock = store.lock(&key).map_err(StagingError::Store)?;
+        let session = Aside(store.tmp().join(&key));
+        let made = rustix::fs::mkdir(&session.0, Mode::RWXU);
+        made.map_err(|e| broken(FsError::new("make the folder", &session.0, e)))?;
+        let mut by_diff_id: BTreeMap<&Digest, Vec<&Wanted>> = BTreeMap::new();
+        for layer in wanted {
+            by_diff_id.entry(&layer.diff_id).or_default().push(layer);
+        }
+        let lease = store.lease().map_err(StagingError::Store)?;
+        let named = wanted.iter().flat_map(|layer| {
+            [Some(&layer.diff_id), layer.blob.as_ref().map(|blob| &blob.digest)].into_iter().flatten()
+        });
+        lease.rely_on(named).map_err(broken)?;
+        let kept: Vec<Digest> = wanted.iter().filter_map(|layer| kept_as(store, &layer.diff_id)).collect();
+        lease.rely_on(&kept).map_err(broken)?;
+        let is_missing = |layers: &[&Wanted]| layers.iter().any(|layer| in_store(store, owners, layer).any());
+        let mut state = State::default();
+        for (diff_id, layers) in by_diff_id.into_iter().filter(|(_, layers)| is_missing(layers)) {
             let lock = store.lock(diff_id.hex()).map_err(StagingError::Store)?;
-            if !is_present(store, diff_id, owners) {
-                staging.locks.insert(diff_id.clone(), lock);
+            if is_missing(&layers) {
+                state.locks.insert(diff_id.clone(), lock);
             }
         }
-        Ok(staging)
+        let (stopped, state) = (AtomicBool::new(false), Mutex::new(state));
+        Ok(Self { store, owners, stopped, state, lease, session, _lock: lock })
     }
 
     /// Whether the layer must still be given.
-    pub fn is_missing(&self, diff_id: &Digest) -> bool {
-        self.locks.contains_key(diff_id) && !self.staged.contains_key(diff_id)
+    pub fn is_missing(&self, wanted: &Wanted) -> bool {
+        self.lacks(wanted).any()
     }
 
     /// What was not made so far.
     pub fn skipped(&self) -> Skipped {
-        self.skipped
+        self.state().skipped
     }
 
-    /// Unpacks a layer that is missing and checks that it is what was said.
+    /// Makes every layer that is being read end with `Stopped`, in whatever thread.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes what is missing of a layer out of `source`, its folder or its kept bytes or both, and
+    /// checks that it is what was said. After an error the layer can be given again.
     ///
     /// # Errors
-    /// `Layer`, or `Different` when a digest or the size is another.
-    pub fn layer<R: Read>(
-        &mut self,
-        diff_id: &Digest,
-        expected: Option<&Expected>,
-        source: R,
-    ) -> Result<(), StagingError> {
-        let aside = self.aside(diff_id.hex())?;
-        let unpacked = self.unpack(source, diff_id.as_str(), &aside)?;
-        let different = |object: &Digest, what, found: String| {
-            Err(StagingError::Different { object: object.clone(), what, found })
+    /// `Layer`, `Different` when a digest or the size is another, or `Stopped`.
+    pub fn layer<R: Read>(&self, wanted: &Wanted, source: R) -> Result<(), StagingError> {
+        self.take_checked(wanted, source, true)
+    }
+
+    /// Unpacks a layer of which only the folder is missing out of the bytes that were kept of it.
+    /// `true` when the layer is complete now; `false` when it must be given: what was kept is not
+    /// there or is damaged.
+    ///
+    /// # Errors
+    /// As [`Staging::layer`], but for what is wrong with the bytes.
+    pub fn restore(&self, wanted: &Wanted) -> Result<bool, StagingError> {
+        let lacks = self.lacks(wanted);
+        let Some(blob) = wanted.blob.as_ref().filter(|_| lacks.folder && !lacks.blob) else {
+            return Ok(!lacks.any());
         };
-        if let Some(expected) = expected {
-            if unpacked.sums.stored_bytes != expected.bytes {
-                let found = unpacked.sums.stored_bytes.to_string();
-                return different(&expected.digest, "its size in bytes", found);
-            }
-            if unpacked.sums.stored != expected.digest {
-                return different(&expected.digest, "its digest", unpacked.sums.stored.to_string());
-            }
+        let path = self.store.blob(&blob.digest);
+        let kept = File::open(&path).map_err(|e| broken(FsError::new("open", &path, e)))?;
+        match self.take_checked(wanted, kept, false) {
+            Ok(()) => Ok(true),
+            Err(StagingError::Different { .. }) => Ok(false),
+            Err(StagingError::Layer(LayerError::Read { .. } | LayerError::Tar { .. })) => Ok(false),
+            Err(other) => Err(other),
         }
-        if unpacked.sums.plain != *diff_id {
-            return different(diff_id, "the digest of the unpacked layer", unpacked.sums.plain.to_string());
+    }
+
+    /// Adds a small blob: a configuration, a manifest, an index.
+    ///
+    /// # Errors
+    /// `Different` when the digest is not that of `bytes`, or `Store`.
+    pub fn blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StagingError> {
+        let found = digest_of(bytes);
+        if found != *digest {
+            let (object, found) = (digest.clone(), found.to_string());
+            return Err(StagingError::Different { object, what: "its digest", found });
         }
-        self.write_down(diff_id, &unpacked, aside)
+        let (file, aside) = self.new_file()?;
+        let written = (&file).write_all(bytes);
+        written.map_err(|e| broken(FsError::new("write", self.store.blob(digest), e)))?;
+        self.state().blobs.insert(found, aside);
+        Ok(())
     }
 
     /// Unpacks a layer that nobody named before, and tells what it is.
     ///
     /// # Errors
     /// `Layer`, or `NoEnd` when it is cut off.
-    pub fn new_layer<R: Read>(&mut self, name: &str, source: R) -> Result<LayerRecord, StagingError> {
-        let key = random_name(self.store)?;
-        let _lock = self.store.lock(&key).map_err(StagingError::Store)?;
-        let aside = self.aside(&key)?;
-        let unpacked = self.unpack(source, name, &aside)?;
-        if !unpacked.is_complete {
+    pub fn new_layer<R: Read>(&self, name: &str, source: R) -> Result<Wanted, StagingError> {
+        let mut taken = self.take(name, source, None, true, true)?;
+        if taken.unpacked.as_ref().is_some_and(|(_, unpacked)| !unpacked.is_complete) {
             return Err(StagingError::NoEnd);
         }
-        let diff_id = unpacked.sums.plain.clone();
+        let diff_id = taken.sums.plain.clone();
+        let blob = Expected {
+            digest: taken.sums.stored.clone(),
+            bytes: taken.sums.stored_bytes,
+            media_type: taken.sums.compression.layer_media_type().to_owned(),
+        };
+        let wanted = Wanted { diff_id: diff_id.clone(), blob: Some(blob) };
         let lock = self.store.lock(diff_id.hex()).map_err(StagingError::Store)?;
-        if !is_present(self.store, &diff_id, self.owners) {
-            let named = Aside(self.store.tmp().join(diff_id.hex()));
-            rename(&aside.0, &named.0)?;
-            self.write_down(&diff_id, &unpacked, named)?;
-            self.locks.insert(diff_id.clone(), lock);
+        let lacks = self.lacks(&wanted);
+        if !lacks.folder {
+            taken.unpacked = None;
         }
-        Ok(LayerRecord {
-            diff_id,
-            blob: Some(unpacked.sums.stored.clone()),
-            bytes: unpacked.sums.stored_bytes,
-            media_type: String::new(),
-        })
+        self.keep(&wanted, taken)?;
+        if lacks.any() {
+            self.state().locks.insert(diff_id, lock);
+        }
+        Ok(wanted)
     }
 
-    /// Promotes everything: first the layers, then the images and their names in one step.
+    /// Promotes everything, then tells the images and their names in one step.
     ///
     /// # Errors
-    /// `Store`. Layers that were promoted before it are whole; the next load finds them.
+    /// `Store`. What was promoted before it is whole; the next load finds it.
     pub fn commit(mut self, images: Vec<NewImage>) -> Result<(), StagingError> {
-        for staged in std::mem::take(&mut self.staged).into_values() {
-            rename(&staged.aside.0, &staged.place)?;
-        }
-        let mut records = Vec::with_capacity(images.len());
         for image in &images {
-            let mut bytes = 0_u64;
-            for layer in &image.layers {
-                let dir = self.store.layer(&layer.diff_id);
-                let dir = dir.ok_or_else(|| {
-                    StagingError::Store(StoreError::Damaged {
-                        image: image.id.clone(),
-                        object: layer.diff_id.to_string(),
-                    })
-                })?;
-                let note = self.store.layer_note(&dir).map_err(StagingError::Store)?;
-                bytes = bytes.saturating_add(note.file_bytes);
+            self.blob(&image.id, &image.config_bytes)?;
+            for (digest, bytes) in image.manifest.iter().chain(&image.index) {
+                self.blob(digest, bytes)?;
             }
-            records.push(bytes);
         }
+        self.lease.risk();
         let changed = self.store.change(|index| {
-            for (image, bytes) in images.into_iter().zip(records) {
-                self.store.put_blob(&image.id, &image.config_bytes)?;
-                if let Some((digest, manifest)) = &image.manifest {
-                    self.store.put_blob(digest, manifest)?;
-                }
-                for name in &image.names {
-                    index.names.insert(name.to_string(), image.id.clone());
+            self.promote()?;
+            for image in images {
+                let mut layers = Vec::with_capacity(image.layers.len());
+                let mut bytes = 0_u64;
+                for wanted in &image.layers {
+                    let (layer, note) = self.record(&image.id, wanted)?;
+                    bytes = bytes.saturating_add(note.file_bytes);
+                    layers.push(layer);
                 }
                 let record = ImageRecord {
                     manifest: image.manifest.map(|(digest, _)| digest),
-                    layers: image.layers,
+                    index: image.index.map(|(digest, _)| digest),
+                    layers,
                     created: image.config.created,
                     platform: Platform { os: image.config.os, architecture: image.config.architecture },
                     bytes,
                 };
                 match index.images.get_mut(&image.id) {
                     // Coming again without a manifest, an image keeps what is known of it.
-                    Some(_) if record.manifest.is_none() => {}
+                    Some(known) if record.manifest.is_none() && self.is_kept(known) => {}
                     Some(known) => *known = record,
                     None => {
-                        index.images.insert(image.id, record);
+                        index.images.insert(image.id.clone(), record);
                     }
                 }
+                image.names.iter().for_each(|name| index.give(name, &image.id));
             }
             Ok(())
         });
+        if changed.is_ok() {
+            self.lease.fulfil();
+        }
         changed.map_err(StagingError::Store)
     }
 
-    fn aside(&self, hex: &str) -> Result<Aside, StagingError> {
-        let aside = Aside(self.store.tmp().join(hex));
-        let wrong = |e: FsError| StagingError::Store(StoreError::Fs(e));
-        // We hold its lock, so what lies there is of somebody who died.
-        let tmp = open_dir(&self.store.tmp()).map_err(wrong)?;
-        let gone = match remove_at(tmp.as_fd(), OsStr::new(hex)) {
-            // Folders of other ids go only inside their user namespace. Until a sweep there, they are
-            // in nobody's way under another name.
-            Err(Errno::ACCESS | Errno::PERM) => {
-                rustix::fs::renameat(&tmp, hex, &tmp, random_name(self.store)?)
-            }
-            other => other,
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change of it is one step, so whoever panicked left it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lacks(&self, wanted: &Wanted) -> Lacks {
+        let lacks = in_store(self.store, self.owners, wanted);
+        let state = self.state();
+        let has_blob = match &wanted.blob {
+            Some(blob) => state.blobs.contains_key(&blob.digest),
+            None => state.came.contains_key(&wanted.diff_id),
         };
-        gone.and_then(|()| rustix::fs::mkdirat(&tmp, hex, Mode::RWXU))
-            .map_err(|e| wrong(FsError::new("make the folder", &aside.0, e)))?;
-        Ok(aside)
+        let has_folder = state.folders.contains_key(&wanted.diff_id);
+        Lacks { folder: lacks.folder && !has_folder, blob: lacks.blob && !has_blob }
     }
 
-    fn unpack<R: Read>(&mut self, source: R, name: &str, aside: &Aside) -> Result<Unpacked, StagingError> {
+    /// Whether the bytes of all layers of an image are there.
+    fn is_kept(&self, image: &ImageRecord) -> bool {
+        image.layers.iter().all(|layer| has_blob(self.store, &layer.blob, layer.bytes))
+    }
+
+    /// A new path of this load.
+    fn part(&self) -> Aside {
+        let mut state = self.state();
+        state.parts += 1;
+        Aside(self.session.0.join(state.parts.to_string()))
+    }
+
+    fn new_file(&self) -> Result<(File, Aside), StagingError> {
+        let aside = self.part();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::open(&aside.0, flags, Mode::RUSR | Mode::WUSR);
+        let file = file.map_err(|e| broken(FsError::new("make the file", &aside.0, e)))?;
+        Ok((File::from(file), aside))
+    }
+
+    fn take_checked<R: Read>(&self, wanted: &Wanted, source: R, keeps: bool) -> Result<(), StagingError> {
+        let diff_id = &wanted.diff_id;
+        let makes =
+            in_store(self.store, self.owners, wanted).folder && self.state().claimed.insert(diff_id.clone());
+        let taken = self.take(diff_id.as_str(), source, wanted.blob.as_ref(), makes, keeps);
+        let kept = taken.and_then(|taken| {
+            check(wanted, &taken.sums)?;
+            self.keep(wanted, taken)
+        });
+        if kept.is_err() && makes {
+            self.state().claimed.remove(diff_id);
+        }
+        kept
+    }
+
+    /// Reads a layer to its end.
+    fn take<R: Read>(
+        &self,
+        name: &str,
+        source: R,
+        expected: Option<&Expected>,
+        makes_folder: bool,
+        keeps_bytes: bool,
+    ) -> Result<Taken, StagingError> {
+        let (file, blob) =
+            if keeps_bytes { self.new_file().map(|(f, a)| (Some(f), Some(a)))? } else { (None, None) };
+        let mut source = Keeping {
+            source,
+            file,
+            bytes: 0,
+            bytes_max: expected.map_or(CEILINGS.bytes, |expected| expected.bytes),
+            is_too_long: false,
+            stopped: &self.stopped,
+            not_written: None,
+        };
+        let result = if makes_folder {
+            self.unpack(&mut source, name)
+                .map(|(aside, unpacked)| (unpacked.sums.clone(), Some((aside, unpacked))))
+        } else {
+            let sums = Stream::open(&mut source, CEILINGS.bytes).and_then(Stream::finish);
+            sums.map(|sums| (sums, None))
+                .map_err(|e| StagingError::Layer(LayerError::Read { layer: name.to_owned(), source: e }))
+        };
+        match (result, expected) {
+            (Ok((sums, unpacked)), _) => Ok(Taken { sums, unpacked, blob }),
+            (Err(_), _) if self.stopped.load(Ordering::Relaxed) => {
+                Err(StagingError::Stopped { layer: name.to_owned() })
+            }
+            (Err(_), Some(expected)) if source.is_too_long => Err(StagingError::Different {
+                object: expected.digest.clone(),
+                what: "its size in bytes",
+                found: format!("more than {}", expected.bytes),
+            }),
+            (Err(error), _) => Err(match (source.not_written, blob) {
+                (Some(e), Some(blob)) => broken(FsError::new("write", &blob.0, e)),
+                _ => error,
+            }),
+        }
+    }
+
+    fn unpack<R: Read>(&self, source: R, name: &str) -> Result<(Aside, Unpacked), StagingError> {
+        let aside = self.part();
+        rustix::fs::mkdir(&aside.0, Mode::RWXU)
+            .map_err(|e| broken(FsError::new("make the folder", &aside.0, e)))?;
         let unpacked = unpack(source, name, &aside.0.join("fs"), self.owners, &CEILINGS);
-        let unpacked = unpacked.map_err(StagingError::Layer)?;
-        self.skipped.devices += unpacked.devices_skipped;
-        self.skipped.xattrs += unpacked.xattrs_skipped;
-        Ok(unpacked)
+        Ok((aside, unpacked.map_err(StagingError::Layer)?))
     }
 
-    fn write_down(
-        &mut self,
-        diff_id: &Digest,
-        unpacked: &Unpacked,
-        aside: Aside,
-    ) -> Result<(), StagingError> {
+    /// Remembers a layer that is right, to be promoted.
+    fn keep(&self, wanted: &Wanted, taken: Taken) -> Result<(), StagingError> {
+        if let Some((aside, unpacked)) = &taken.unpacked {
+            write_json(&aside.0, "owners.json", &OwnersJson::of(unpacked)).map_err(StagingError::Store)?;
+            let note = LayerNote::of(unpacked, self.owners);
+            write_json(&aside.0, "layer.json", &note).map_err(StagingError::Store)?;
+        }
+        let mut state = self.state();
+        let diff_id = &wanted.diff_id;
+        if let Some((aside, unpacked)) = taken.unpacked {
+            // Where nobody but root owns anything, both ways of keeping owners are the same.
+            let owners = if unpacked.ids.is_only_root() { Owners::Apply } else { self.owners };
+            let place = self.store.layer_place(diff_id, owners);
+            state.folders.insert(diff_id.clone(), Folder { aside, place });
+            state.skipped.devices += unpacked.devices_skipped;
+            state.skipped.xattrs += unpacked.xattrs_skipped;
+        }
+        if let Some(blob) = taken.blob {
+            state.came.insert(diff_id.clone(), (taken.sums.stored.clone(), taken.sums.stored_bytes));
+            state.blobs.insert(taken.sums.stored, blob);
+        }
+        Ok(())
+    }
+
+    /// Moves everything to its place. The caller holds the lock of the store, so that nobody takes
+    /// for garbage what no image names yet.
+    fn promote(&self) -> Result<(), StoreError> {
+        let mut state = self.state();
+        for (digest, aside) in std::mem::take(&mut state.blobs) {
+            let place = self.store.blob(&digest);
+            std::fs::rename(&aside.0, &place)
+                .map_err(|e| StoreError::Fs(FsError::new("move a blob to", place, e)))?;
+        }
+        for Folder { aside, place } in std::mem::take(&mut state.folders).into_values() {
+            let moved = rename(&aside.0, &place).or_else(|_occupied| {
+                // Only a damaged layer is in the way: a whole one would not have been missing.
+                rename(&place, &aside.0.with_extension("old"))?;
+                rename(&aside.0, &place)
+            });
+            moved.map_err(StoreError::Fs)?;
+        }
+        for (diff_id, (blob, blob_bytes)) in std::mem::take(&mut state.came) {
+            let Some(dir) = self.store.layer(&diff_id) else { continue };
+            let mut note = self.store.layer_note(&dir)?;
+            if !has_blob(self.store, &note.blob, note.blob_bytes) {
+                (note.blob, note.blob_bytes) = (blob, blob_bytes);
+                write_json(&dir, "layer.json", &note)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the image says of one of its layers, which must be there by now.
+    fn record(&self, image: &Digest, wanted: &Wanted) -> Result<(LayerRecord, LayerNote), StoreError> {
+        let damaged =
+            |object: &Digest| StoreError::Damaged { image: image.clone(), object: object.to_string() };
+        let diff_id = wanted.diff_id.clone();
+        let dir = self.store.layer(&diff_id).ok_or_else(|| damaged(&diff_id))?;
+        let note = self.store.layer_note(&dir)?;
+        let (blob, bytes, said) = match &wanted.blob {
+            Some(blob) => (blob.digest.clone(), blob.bytes, blob.media_type.as_str()),
+            None => (note.blob.clone(), note.blob_bytes, ""),
+        };
+        let path = self.store.blob(&blob);
+        if !has_blob(self.store, &blob, bytes) {
+            return Err(damaged(&blob));
+        }
+        let media_type = match said {
+            "" => {
+                let mut first = Vec::new();
+                let read = File::open(&path).and_then(|file| file.take(4).read_to_end(&mut first));
+                read.map_err(|e| StoreError::Fs(FsError::new("read", path, e)))?;
+                Compression::of(&first).layer_media_type().to_owned()
+            }
+            said => said.to_owned(),
+        };
+        Ok((LayerRecord { diff_id, blob, bytes, media_type }, note))
+    }
+}
+
+impl Lacks {
+    fn any(self) -> bool {
+        self.folder || self.blob
+    }
+}
+
+impl OwnersJson {
+    fn of(unpacked: &Unpacked) -> Self {
         let text = |path: &[u8]| path.escape_ascii().to_string();
-        let owners = OwnersJson {
+        Self {
             version: 1,
             owners: unpacked.owned.iter().map(|(path, owner)| (text(path), *owner)).collect(),
             capabilities: unpacked
@@ -343,44 +627,66 @@ impl<'s> Staging<'s> {
                     owner: device.owner,
                 })
                 .collect(),
-        };
-        write_json(&aside.0, "owners.json", &owners)?;
-        write_json(&aside.0, "layer.json", &LayerNote::of(unpacked, self.owners))?;
-        // Where nobody but root owns anything, both ways of keeping owners are the same.
-        let owners = if unpacked.ids.is_only_root() { Owners::Apply } else { self.owners };
-        let place = self.store.layer_place(diff_id, owners);
-        self.staged.insert(diff_id.clone(), Staged { aside, place });
-        Ok(())
+        }
     }
 }
 
-/// Whether the store has the layer as it is wanted: one whose owners were only written down is not
-/// enough for who can give files to their owners.
-fn is_present(store: &Store, diff_id: &Digest, owners: Owners) -> bool {
-    store
-        .layer(diff_id)
-        .is_some_and(|dir| owners == Owners::Record || dir == store.layer_place(diff_id, Owners::Apply))
+/// What the store does not have of a layer. A folder whose owners were only written down is not enough
+/// for who can give files to their owners, and one whose note cannot be read is none.
+fn in_store(store: &Store, owners: Owners, wanted: &Wanted) -> Lacks {
+    let dir = store.layer(&wanted.diff_id);
+    let note = dir.as_ref().and_then(|dir| store.layer_note(dir).ok());
+    let is_right =
+        |dir: &Path| owners == Owners::Record || dir == store.layer_place(&wanted.diff_id, Owners::Apply);
+    let has_folder = note.is_some() && dir.as_deref().is_some_and(is_right);
+    let has_blob = match &wanted.blob {
+        Some(blob) => has_blob(store, &blob.digest, blob.bytes),
+        None => note.is_some_and(|note| has_blob(store, &note.blob, note.blob_bytes)),
+    };
+    Lacks { folder: !has_folder, blob: !has_blob }
 }
 
-/// A name that nothing has, of the same form as a digest.
-fn random_name(store: &Store) -> Result<String, StagingError> {
-    let mut random = [0; 32];
-    random_bytes(&mut random)
-        .map_err(|e| StagingError::Store(StoreError::Fs(FsError::new("name", store.tmp(), e))))?;
-    Ok(Digest::from_bytes(&random).hex().to_owned())
+/// The bytes that a layer's folder was made of.
+fn kept_as(store: &Store, diff_id: &Digest) -> Option<Digest> {
+    Some(store.layer_note(&store.layer(diff_id)?).ok()?.blob)
 }
 
-fn write_json(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), StagingError> {
+/// Whether the blob is there and is as long as it must be.
+fn has_blob(store: &Store, digest: &Digest, bytes: u64) -> bool {
+    std::fs::symlink_metadata(store.blob(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == bytes)
+}
+
+/// Whether what was read is what was said.
+fn check(wanted: &Wanted, sums: &Sums) -> Result<(), StagingError> {
+    let different = |object: &Digest, what, found: String| {
+        Err(StagingError::Different { object: object.clone(), what, found })
+    };
+    match &wanted.blob {
+        Some(blob) if sums.stored_bytes != blob.bytes => {
+            different(&blob.digest, "its size in bytes", sums.stored_bytes.to_string())
+        }
+        Some(blob) if sums.stored != blob.digest => {
+            different(&blob.digest, "its digest", sums.stored.to_string())
+        }
+        _ if sums.plain != wanted.diff_id => {
+            different(&wanted.diff_id, "the digest of the unpacked layer", sums.plain.to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn broken(error: FsError) -> StagingError {
+    StagingError::Store(StoreError::Fs(error))
+}
+
+fn write_json(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
     let path = dir.join(name);
-    let wrong = |e| StagingError::Store(StoreError::Fs(e));
-    let json =
-        serde_json::to_vec(value).map_err(|source| StagingError::Store(StoreError::Json { path, source }))?;
-    let dir = open_dir(dir).map_err(wrong)?;
-    replace_file(dir.as_fd(), OsStr::new(name), &json, Mode::RUSR | Mode::WUSR).map_err(wrong)
+    let json = serde_json::to_vec(value).map_err(|source| StoreError::Json { path, source })?;
+    let dir = open_dir(dir).map_err(StoreError::Fs)?;
+    replace_file(dir.as_fd(), OsStr::new(name), &json, Mode::RUSR | Mode::WUSR).map_err(StoreError::Fs)
 }
 
 /// Moves a folder to a place where nothing is yet: rename(2) replaces no folder that is not empty.
-fn rename(from: &Path, to: &Path) -> Result<(), StagingError> {
-    std::fs::rename(from, to)
-        .map_err(|e| StagingError::Store(StoreError::Fs(FsError::new("move a layer to", to, e))))
+fn rename(from: &Path, to: &Path) -> Result<(), FsError> {
+    std::fs::rename(from, to).map_err(|e| FsError::new("move a layer to", to, e))
 }

@@ -47,6 +47,14 @@ enum Decoder<R: Read> {
 }
 
 impl<R: Read> Decoder<R> {
+    fn compression(&self) -> Compression {
+        match self {
+            Self::Plain(_) => Compression::Plain,
+            Self::Gzip(_) => Compression::Gzip,
+            Self::Zstd(_) => Compression::Zstd,
+        }
+    }
+
     fn stored(&mut self) -> &mut Peeked<R> {
         match self {
             Self::Plain(inner) => inner,
@@ -65,6 +73,39 @@ pub struct Stream<R: Read> {
     bytes_max: u64,
 }
 
+/// How a blob is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// As it is.
+    Plain,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Compression {
+    /// What the first four bytes of a blob say.
+    pub fn of(first: &[u8]) -> Self {
+        if first.starts_with(&[0x1f, 0x8b]) {
+            Self::Gzip
+        } else if first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            Self::Zstd
+        } else {
+            Self::Plain
+        }
+    }
+
+    /// What a manifest calls a layer that is stored so (OCI image-spec).
+    pub fn layer_media_type(self) -> &'static str {
+        match self {
+            Self::Plain => "application/vnd.oci.image.layer.v1.tar",
+            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+}
+
 /// What a whole blob turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sums {
@@ -76,6 +117,8 @@ pub struct Sums {
     pub plain: Digest,
     /// How many bytes came out.
     pub plain_bytes: u64,
+    /// How they are stored.
+    pub compression: Compression,
 }
 
 impl<R: Read> Stream<R> {
@@ -88,25 +131,24 @@ impl<R: Read> Stream<R> {
         let mut buffered = BufReader::with_capacity(BUFFER_BYTES, counted);
         let mut magic = Vec::with_capacity(4);
         buffered.by_ref().take(4).read_to_end(&mut magic)?;
-        let is_gzip = magic.starts_with(&[0x1f, 0x8b]);
-        let is_zstd = magic == [0x28, 0xb5, 0x2f, 0xfd];
+        let compression = Compression::of(&magic);
         let peeked = Cursor::new(magic).chain(buffered);
-        let decoder = if is_gzip {
-            Decoder::Gzip(Box::new(MultiGzDecoder::new(peeked)))
-        } else if is_zstd {
-            let mut decoder = zstd::Decoder::with_buffer(peeked)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Decoder::Zstd(Box::new(decoder))
-        } else {
-            Decoder::Plain(peeked)
+        let decoder = match compression {
+            Compression::Plain => Decoder::Plain(peeked),
+            Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(peeked))),
+            Compression::Zstd => {
+                let mut decoder = zstd::Decoder::with_buffer(peeked)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                Decoder::Zstd(Box::new(decoder))
+            }
         };
-        let hash = (is_gzip || is_zstd).then(Sha256::new);
+        let hash = (compression != Compression::Plain).then(Sha256::new);
         Ok(Self { decoder, hash, bytes: 0, bytes_max })
     }
 
     /// Whether nothing is decompressed.
     pub fn is_plain(&self) -> bool {
-        matches!(self.decoder, Decoder::Plain(_))
+        self.decoder.compression() == Compression::Plain
     }
 
     /// Reads what is left and tells what the whole blob was.
@@ -116,6 +158,7 @@ impl<R: Read> Stream<R> {
     pub fn finish(mut self) -> io::Result<Sums> {
         let mut buffer = vec![0; BUFFER_BYTES];
         while self.read(&mut buffer)? > 0 {}
+        let compression = self.decoder.compression();
         let stored = self.decoder.stored();
         // A decoder stops at the end of its frame; what lies behind it belongs to the digest.
         while !stored.fill_buf()?.is_empty() {
@@ -128,7 +171,7 @@ impl<R: Read> Stream<R> {
         let stored =
             digest(counted.hash.take()).ok_or_else(|| io::Error::other("the blob was finished before"))?;
         let plain = digest(self.hash.take()).unwrap_or_else(|| stored.clone());
-        Ok(Sums { stored, stored_bytes, plain, plain_bytes: self.bytes })
+        Ok(Sums { stored, stored_bytes, plain, plain_bytes: self.bytes, compression })
     }
 }
 

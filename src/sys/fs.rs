@@ -263,6 +263,23 @@ impl Lock {
         }
     }
 
+    /// Whether somebody holds the lock of `path` in this moment; nothing when there is no such file.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn is_held(path: &Path) -> Result<Option<bool>, FsError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let fd = match rustix::fs::open(path, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            other => other.map_err(|e| FsError::new("open the lock", path, e))?,
+        };
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(false)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(true)),
+            Err(e) => Err(FsError::new("lock", path, e)),
+        }
+    }
+
     /// Waits for the lock of the folder `path`, which must be there.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ fn run(host: &Host, flags: &[&str], words: &[&str]) -> Ended {
 
 /// Ids and names as `cuddy images` lists them.
 fn listing(host: &Host) -> String {
-    host.cuddy(&["images", "--format", "json"]).exits(0).text()
+    host.cuddy(&["images", "--no-trunc", "--format", "json"]).exits(0).text()
 }
 
 // ── in ──────────────────────────────────────────────────────────────────────────────────────────
@@ -82,7 +82,7 @@ fn an_image_is_run_by_every_name_it_has() {
         host.cuddy(&["run", "--rm", name, "true"]).is_refused(&[]);
     }
     let listed: Value = serde_json::from_str(&listing(&host)).expect("one image, one line");
-    assert!(listed["id"].as_str().is_some_and(|found| found.ends_with(&id)), "{listed}");
+    assert!(listed["ID"].as_str().is_some_and(|found| found.ends_with(&id)), "{listed}");
     assert_eq!(host.cuddy(&["images", "-q"]).exits(0).text(), format!("{}\n", &id[..12]));
 }
 
