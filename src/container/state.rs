@@ -304,8 +304,8 @@ impl Folders {
     /// # Errors
     /// What the kernel says: permission where the container's other ids made something.
     pub fn remove(&self) -> Result<(), FsError> {
-        self.volumes.iter().try_for_each(|volume| remove_tree(volume))?;
-        if remove_untouched(&self.own) { Ok(()) } else { remove_tree(&self.own) }
+        self.volumes.iter().try_for_each(|volume| fs::remove_tree(volume))?;
+        if remove_untouched(&self.own) { Ok(()) } else { fs::remove_tree(&self.own) }
     }
 }
 
@@ -360,21 +360,6 @@ fn free_names_of(names: &Path, id: &OsStr) {
     }
 }
 
-/// Removes a folder with all that is in it, also folders that are closed; links are not followed.
-///
-/// # Errors
-/// What the kernel says.
-pub fn remove_tree(path: &Path) -> Result<(), FsError> {
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            open_folders(path);
-            std::fs::remove_dir_all(path).map_err(|e| FsError::new("remove", path, e))
-        }
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FsError::new("remove", path, e)),
-        _ => Ok(()),
-    }
-}
-
 /// Removes the folder of a container that wrote nothing, as overlay leaves it: a few calls instead of a
 /// walk, while somebody waits. `false` when there is more. Never for a folder in which the container could
 /// have made a link.
@@ -393,16 +378,6 @@ fn remove_untouched(path: &Path) -> bool {
         let _gone = rustix::fs::rmdir(path.join(folder));
     }
     rustix::fs::rmdir(path).is_ok()
-}
-
-/// Makes folders that the container closed readable again for their owner, us.
-fn open_folders(path: &Path) {
-    let _opened = rustix::fs::chmodat(rustix::fs::CWD, path, Mode::from_raw_mode(0o700), AtFlags::empty());
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            open_folders(&entry.path());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -27,9 +27,9 @@ use crate::image::layer::{CEILINGS, LayerError, Unpacked, unpack};
 use crate::image::leases::Lease;
 use crate::image::store::{LayerNote, ObjectLock, Store, StoreError};
 use crate::image::stream::{Compression, Stream, Sums, digest_of};
-use crate::image::tree::{Owners, remove_at};
+use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
-use crate::sys::fs::{FsError, open_dir, replace_file};
+use crate::sys::fs::{FsError, open_dir, remove_at, replace_file};
 
 /// Why something cannot come into the store.
 #[derive(Debug, thiserror::Error)]

@@ -304,3 +304,16 @@ fn a_tool_ends_when_its_orchestrator_dies() {
     none_is_left(&marker);
     assert_eq!(kept(&host), BTreeSet::new());
 }
+
+#[test]
+fn folders_that_a_container_nested_without_end_are_removed_with_few_descriptors() {
+    let host = Host::new();
+    let payload = format!("{}:/payload:ro", crate::payload::program().display());
+    let mut command = host.command("/bin/sh");
+    command.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]).arg(crate::harness::cuddy());
+    command.args(["run", "-v", &payload, "-v", "/deep", "@host", "/payload", "deep", "/deep", "3000"]);
+    let ended = Started::new(command).end().exits(0);
+    assert_eq!(ended.stderr, "");
+    assert_eq!(kept(&host), BTreeSet::new());
+    assert_eq!(names(&host.data().join("volumes")), [""; 0]);
+}
