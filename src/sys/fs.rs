@@ -432,7 +432,7 @@ impl Lock {
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
 
 /// Whether `path` still leads to the file of `fd`.
-fn stands_at(fd: BorrowedFd<'_>, path: &Path) -> bool {
+pub fn stands_at(fd: BorrowedFd<'_>, path: &Path) -> bool {
     let there = rustix::fs::statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW);
     matches!((rustix::fs::fstat(fd), there), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
