@@ -445,6 +445,8 @@ impl AsFd for Lock {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::RenameFlags;
+
     use super::*;
 
     #[test]
@@ -517,6 +519,38 @@ mod tests {
         remove_tree(&tree).unwrap();
         assert!(!tree.exists());
         assert_eq!(std::fs::read_to_string(outer.path().join("kept")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_closed_folder_that_becomes_a_link_while_it_goes_leads_nowhere() {
+        use std::os::unix::fs::PermissionsExt;
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let outer = tempfile::tempdir().unwrap();
+        let (outside, tree) = (outer.path().join("outside"), outer.path().join("tree"));
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("kept"), "").unwrap();
+        std::fs::set_permissions(&outside, PermissionsExt::from_mode(0o500)).unwrap();
+        let (done, cwd, exchange) = (AtomicBool::new(false), rustix::fs::CWD, RenameFlags::EXCHANGE);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (folder, link) = (tree.join("folder"), tree.join("link"));
+                while !done.load(Ordering::Relaxed) {
+                    let _gone_meanwhile = rustix::fs::renameat_with(cwd, &folder, cwd, &link, exchange);
+                }
+            });
+            for _ in 0..500 {
+                std::fs::create_dir_all(&tree).unwrap();
+                let _there_already = std::os::unix::fs::symlink(&outside, tree.join("link"));
+                let _there_already = rustix::fs::mkdir(tree.join("folder"), Mode::empty());
+                // It may fail: what is a folder now is a link in the next moment.
+                let _tried = remove_tree(&tree);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        remove_tree(&tree).unwrap();
+        assert_eq!(std::fs::metadata(&outside).unwrap().permissions().mode() & 0o7777, 0o500);
+        assert!(outside.join("kept").exists());
+        std::fs::set_permissions(&outside, PermissionsExt::from_mode(0o700)).unwrap();
     }
 
     #[test]
