@@ -157,7 +157,7 @@ pub struct Finished {
 pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finished, Error> {
     // The stage makes its namespaces while we prepare its plan; with limits it must wait for its cgroup.
     let begun = decided.limits.resources().is_empty().then(|| begin(&decided, None)).transpose()?;
-    fs::make_private_dirs(&host.data)?;
+    host.open_data()?;
     let places = Places::open(&host.data)?;
     clear_away(host, &places, warn)?;
     let mut random = [0_u8; 32];

@@ -48,6 +48,7 @@ pub struct ContainerUse {
 /// # Errors
 /// What is wrong with the store.
 pub fn open(host: &Host) -> Result<Store, Error> {
+    host.open_data()?;
     let store = Store::open(&host.data)?;
     if !store.is_clean()
         && let Some(map) = host.subordinate_map()
