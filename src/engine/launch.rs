@@ -22,7 +22,7 @@ use crate::container::options::{DeviceRequest, Network, SeccompChoice, Ulimit};
 use crate::container::plan::{End, Plan, PlannedMount, Root, Walls, hex};
 use crate::container::seccomp::{self, Conditions, Profile};
 use crate::container::spec::{self, Masks, SpecRequest};
-use crate::container::state::{Folders, Place, Places, ProcessId};
+use crate::container::state::{Folders, Leftover, Place, Places, ProcessId};
 use crate::container::syscalls::Arch;
 use crate::engine::host::Host;
 use crate::error::{Error, ErrorKind};
@@ -87,8 +87,8 @@ pub struct Decided {
     pub links: Vec<(PathBuf, PathBuf)>,
     /// Files of ours.
     pub files: Vec<(PathBuf, String)>,
-    /// Folders of volumes that end with the container.
-    pub volumes: Vec<PathBuf>,
+    /// Volumes to be made that end with the container.
+    pub volumes: Vec<ContainerId>,
     /// Who the command is, to be looked up inside; `None` is the map's first user.
     pub user: Option<String>,
     /// Supplementary groups.
@@ -166,11 +166,10 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     let filter = filter(host, &decided.seccomp, &decided.capabilities)?;
     let cidfile = decided.cidfile.as_deref().map(|path| write_cidfile(path, &id)).transpose()?;
     let mut place = places.take(id, decided.name.clone(), &decided.image)?;
-    let volumes = decided.volumes.clone();
     let (image, id) = (decided.image.clone(), place.id().clone());
     let asked = audit::Asked { uid: host.uid, verb: "run", object: &image, id: id.as_str() };
     audit::append(&host.data, &asked, audit::Outcome::Started)?;
-    let prepared = Prepared { decided, filter, volumes, begun };
+    let prepared = Prepared { decided, filter, begun };
     let (finished, cleared) = run_in(host, prepared, &mut place, warn);
     // What could not be removed now is found by the next command, as long as its record is there.
     if let Err(error) = cleared.and_then(|()| place.remove(|folders| remove_folders(host, folders))) {
@@ -204,20 +203,41 @@ fn remove_folders(host: &Host, folders: &Folders) -> Result<(), Error> {
     }
 }
 
-/// Clears away what dead commands left: processes, cgroups, folders.
+/// Clears away what dead commands left. What cannot be cleared away keeps its record, for the next command.
 fn clear_away(host: &Host, places: &Places, warn: Warn<'_>) -> Result<(), Error> {
-    for leftover in places.sweep()? {
-        if let Some(path) = leftover.record.as_ref().and_then(|r| r.cgroup.as_deref()) {
-            let support = support(host);
-            if let Some(Err(error)) = support.mount().map(|mount| cgroup::sweep(mount, path)) {
-                warn(&format!("cannot remove the cgroup of a dead container: {}", Error::from(error)));
+    let (mut unreadable, mut first) = (0_u32, None);
+    for leftover in places.leftovers()? {
+        let leftover = match leftover {
+            Ok(leftover) => leftover,
+            Err(fault) => {
+                unreadable += 1;
+                first.get_or_insert_with(|| Error::from(fault));
+                continue;
             }
-        }
-        if let Err(error) = leftover.remove(|folders| remove_folders(host, folders)) {
-            warn(&format!("cannot clear a dead container away: {error}"));
+        };
+        let id = leftover.id().short().to_owned();
+        if let Err(error) = clear_one(host, leftover) {
+            warn(&format!("cannot clear the dead container `{id}` away: {error}"));
         }
     }
+    if let Some(error) = first {
+        warn(&format!("containers that cannot be judged and stay as they are: {unreadable} ({error})"));
+    }
     Ok(())
+}
+
+/// Processes, then the cgroup, then folders: the folder is how what comes before it is found.
+fn clear_one(host: &Host, leftover: Leftover) -> Result<(), Error> {
+    leftover.end_processes()?;
+    if let Some(path) = leftover.cgroup() {
+        let support = support(host);
+        let Some(mount) = support.mount() else {
+            let text = format!("its cgroup `{}` is out of reach: no cgroup2 is mounted here", path.display());
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        };
+        cgroup::sweep(mount, path)?;
+    }
+    leftover.remove(|folders| remove_folders(host, folders))
 }
 
 fn support(host: &Host) -> Support {
@@ -237,7 +257,6 @@ fn write_cidfile(path: &Path, id: &ContainerId) -> Result<PathBuf, Error> {
 struct Prepared {
     decided: Decided,
     filter: String,
-    volumes: Vec<PathBuf>,
     begun: Option<Running>,
 }
 
@@ -258,13 +277,17 @@ fn run_in(
     place: &mut Place,
     warn: Warn<'_>,
 ) -> (Result<Finished, Error>, Result<(), Error>) {
-    let Prepared { mut decided, filter, volumes, begun } = prepared;
+    let Prepared { mut decided, filter, begun } = prepared;
+    let volumes = std::mem::take(&mut decided.volumes);
     let name = decided.arguments.first().cloned().unwrap_or_default();
     // Without either a dead command leaves only its folder, which is found without a record.
     let saved = if volumes.is_empty() && decided.name.is_none() {
         Ok(())
     } else {
-        place.save(|record| record.volumes = volumes).map_err(Error::from)
+        place
+            .save(|record| record.volumes = volumes)
+            .map_err(Error::from)
+            .and_then(|()| Ok(place.make_volumes()?))
     };
     let cgroup = match saved.and_then(|()| make_cgroup(host, &mut decided, place, warn)) {
         Ok(cgroup) => cgroup,
@@ -431,7 +454,7 @@ fn plan(
         decided.mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
     Ok(Plan {
         id: place.id().as_str().to_owned(),
-        scratch: place.scratch().to_owned(),
+        scratch: place.scratch(),
         rootfs,
         root,
         mounts: decided.mounts,
