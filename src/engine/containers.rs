@@ -65,6 +65,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
     every.append(&mut mounts);
     Ok(Decided {
+        verb: "run",
         image: options.image,
         name: options.name,
         cidfile: options.cidfile.map(|p| host.cwd.join(p)),

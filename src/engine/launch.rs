@@ -2,7 +2,8 @@
 //!
 //! It decides nothing but what only the moment can tell: the id, where a cgroup can be had.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub enum Unenforced {
 /// One container, decided.
 #[derive(Debug)]
 pub struct Decided {
+    /// What was asked for, for the audit: `run`, `mcp run`.
+    pub verb: &'static str,
     /// The image as typed.
     pub image: String,
     /// Its name.
@@ -164,17 +167,24 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
     let id = ContainerId::from_bytes(&random);
     let filter = filter(host, &decided.seccomp, &decided.capabilities)?;
-    let cidfile = decided.cidfile.as_deref().map(|path| write_cidfile(path, &id)).transpose()?;
-    let mut place = places.take(id, decided.name.clone(), &decided.image)?;
-    let (image, id) = (decided.image.clone(), place.id().clone());
-    let asked = audit::Asked { uid: host.uid, verb: "run", object: &image, id: id.as_str() };
-    audit::append(&host.data, &asked, audit::Outcome::Started)?;
+    let mut place = places.take(id.clone(), decided.name.clone(), &decided.image)?;
+    let image = decided.image.clone();
+    let asked = audit::Asked { uid: host.uid, verb: decided.verb, object: &image, id: id.as_str() };
+    let cidfile = decided.cidfile.as_deref().map(|path| CidFile::write(path, &id)).transpose();
+    let begins = cidfile.and_then(|cidfile| {
+        audit::append(&host.data, &asked, audit::Outcome::Started)?;
+        Ok(cidfile)
+    });
+    let cidfile = match begins {
+        Ok(cidfile) => cidfile,
+        Err(error) => {
+            give_back(host, place, Ok(()), warn);
+            return Err(error);
+        }
+    };
     let prepared = Prepared { decided, filter, begun };
     let (finished, cleared) = run_in(host, prepared, &mut place, warn);
-    // What could not be removed now is found by the next command, as long as its record is there.
-    if let Err(error) = cleared.and_then(|()| place.remove(|folders| remove_folders(host, folders))) {
-        warn(&format!("{error}; the next command tries again"));
-    }
+    give_back(host, place, cleared, warn);
     let outcome = match &finished {
         Ok(finished) => audit::Outcome::Ended(finished.code),
         Err(error) => audit::Outcome::Failed(error.kind),
@@ -182,12 +192,18 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     if let Err(fault) = audit::append(&host.data, &asked, outcome) {
         warn(&Error::from(fault).to_string());
     }
-    if finished.is_err()
-        && let Some(path) = cidfile
-    {
-        let _gone = rustix::fs::unlink(path);
+    if let (Ok(_), Some(cidfile)) = (&finished, cidfile) {
+        cidfile.keep();
     }
     finished
+}
+
+/// Removes what the container had, once its cgroup is gone. What could not be removed now is found by the
+/// next command, as long as its record is there.
+fn give_back(host: &Host, place: Place, cleared: Result<(), Error>, warn: Warn<'_>) {
+    if let Err(error) = cleared.and_then(|()| place.remove(|folders| remove_folders(host, folders))) {
+        warn(&format!("{error}; the next command tries again"));
+    }
 }
 
 /// What the container's own ids made can be removed by nobody else.
@@ -244,13 +260,33 @@ fn support(host: &Host) -> Support {
     delegation::probe(&delegation::Environment { uid: host.uid, runtime_dir: host.runtime.clone() })
 }
 
-/// Docker's rule: the file must not exist, so that two runs never share one.
-fn write_cidfile(path: &Path, id: &ContainerId) -> Result<PathBuf, Error> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let wrong = |e: rustix::io::Errno| Error::from(FsError::new("make the container id file", path, e));
-    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map_err(wrong)?;
-    rustix::io::write(&file, id.as_str().as_bytes()).map_err(wrong)?;
-    Ok(path.to_owned())
+/// The file with the container's id, which goes again unless it is kept.
+struct CidFile {
+    path: Option<PathBuf>,
+}
+
+impl CidFile {
+    /// Docker's rule: the file must not exist, so that two runs never share one.
+    fn write(path: &Path, id: &ContainerId) -> Result<Self, Error> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let wrong = |e: io::Error| Error::from(FsError::new("make the container id file", path, e));
+        let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map_err(|e| wrong(e.into()))?;
+        let made = Self { path: Some(path.to_owned()) };
+        File::from(file).write_all(id.as_str().as_bytes()).map_err(wrong)?;
+        Ok(made)
+    }
+
+    fn keep(mut self) {
+        self.path = None;
+    }
+}
+
+impl Drop for CidFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _gone = rustix::fs::unlink(path);
+        }
+    }
 }
 
 /// What is ready before the container has its cgroup.
