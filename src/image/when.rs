@@ -26,7 +26,7 @@ pub fn parse(text: &str) -> Option<(i64, u32)> {
     if parts.next().is_some() || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let nanos = format!("{fraction:0<9}").get(..9).and_then(|digits| number(digits))?;
+    let nanos = format!("{fraction:0<9}").get(..9).and_then(number)?;
     let seconds = midnight + hour * 3600 + minute * 60 + second - offset_s(zone)?;
     Some((seconds, u32::try_from(nanos).ok()?))
 }
