@@ -22,8 +22,8 @@ use crate::sys::process;
 const VERSION: u32 = 2;
 /// The record's file in the container's folder.
 const RECORD: &str = "state.json";
-/// Largest record, in bytes.
-const RECORD_BYTES_MAX: u64 = 64 << 10;
+/// Largest record, in bytes: all that can be in a plan fits.
+const RECORD_BYTES_MAX: u64 = 8 << 20;
 /// How long processes that a dead command left may take to end, once killed.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
