@@ -522,6 +522,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the attacker needs a thread; tests call no libcontainer")]
     fn a_closed_folder_that_becomes_a_link_while_it_goes_leads_nowhere() {
         use std::os::unix::fs::PermissionsExt;
         use std::sync::atomic::{AtomicBool, Ordering};
