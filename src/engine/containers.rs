@@ -13,13 +13,14 @@ use crate::container::options::{
 };
 use crate::container::plan::{PlannedMount, PlannedSource};
 use crate::container::spec::{self, Masks};
+use crate::container::state::{make_volume, volume_data};
 use crate::engine::host::Host;
 use crate::engine::host_image::{self, Account};
 use crate::engine::images::{self, ImageDefaults};
 use crate::engine::launch::{self, Decided, Finished, RootChoice, Stack, Unenforced, Warn};
 use crate::error::{Error, ErrorKind};
 use crate::image::config::Platform;
-use crate::names::Name;
+use crate::names::ContainerId;
 use crate::sys::fs::{self, FsError};
 
 /// Largest `--env-file`, in bytes.
@@ -34,15 +35,7 @@ const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 /// What kept the command from being executed.
 pub fn run(host: &Host, options: Options, warn: Warn<'_>) -> Result<Finished, Error> {
     let decided = decide(host, options, warn)?;
-    let own = decided.volumes.clone();
-    let finished = launch::carry_out(host, decided, warn);
-    if finished.is_err() {
-        // What failed before there was a record of it is in nobody's hands.
-        for folder in own {
-            let _gone = std::fs::remove_dir_all(folder);
-        }
-    }
-    finished
+    launch::carry_out(host, decided, warn)
 }
 
 fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Error> {
@@ -71,6 +64,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
     every.append(&mut mounts);
     Ok(Decided {
+        verb: "run",
         image: options.image,
         name: options.name,
         cidfile: options.cidfile.map(|p| host.cwd.join(p)),
@@ -277,12 +271,13 @@ fn map(
     Ok(Some(IdMap::single((0, 0), outside)))
 }
 
-/// Mounts as the stage takes them, and the folders of volumes that end with the container.
+/// Mounts as the stage takes them, and the volumes that end with the container: named here, made when
+/// there is a record of them.
 fn mounts(
     host: &Host,
     requests: &[MountRequest],
     declared: &[String],
-) -> Result<(Vec<PlannedMount>, Vec<PathBuf>), Error> {
+) -> Result<(Vec<PlannedMount>, Vec<ContainerId>), Error> {
     let mut planned = Vec::new();
     let mut own = Vec::new();
     for (i, request) in requests.iter().enumerate() {
@@ -303,13 +298,15 @@ fn mounts(
                 }
                 PlannedSource::Bind { path, optional: false }
             }
-            Source::Volume(name) => {
-                let path = volume(host, name.as_ref())?;
-                if name.is_none()
-                    && let Some(folder) = path.parent()
-                {
-                    own.push(folder.to_owned());
-                }
+            Source::Volume(Some(name)) => {
+                PlannedSource::Bind { path: make_volume(&host.data, name.as_str())?, optional: false }
+            }
+            Source::Volume(None) => {
+                let mut random = [0_u8; 32];
+                fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
+                let name = ContainerId::from_bytes(&random);
+                let path = volume_data(&host.data, name.as_str());
+                own.push(name);
                 PlannedSource::Bind { path, optional: false }
             }
         };
@@ -323,21 +320,4 @@ fn mounts(
     // A mount below another one comes after it, whatever the order typed.
     planned.sort_by_key(|m| m.target.components().count());
     Ok((planned, own))
-}
-
-/// The folder of a volume, made when it is missing: `volumes/NAME/_data`.
-fn volume(host: &Host, name: Option<&Name>) -> Result<PathBuf, Error> {
-    let name = match name {
-        Some(name) => name.as_str().to_owned(),
-        None => {
-            let mut random = [0_u8; 32];
-            fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
-            crate::names::ContainerId::from_bytes(&random).as_str().to_owned()
-        }
-    };
-    let path = host.data.join("volumes").join(name).join("_data");
-    fs::make_private_dirs(&path)?;
-    rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o755))
-        .map_err(|e| FsError::new("set the mode of", &path, e))?;
-    Ok(path)
 }

@@ -301,6 +301,7 @@ fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Undec
         pids: Some(PIDS_DEFAULT),
     };
     let decided = Decided {
+        verb: "mcp run",
         image: policy.image.clone(),
         name: None,
         cidfile: None,

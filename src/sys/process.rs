@@ -716,10 +716,21 @@ pub fn ourselves() -> Result<OwnedFd, ProcessError> {
 
 /// Whether the process behind a pidfd has ended; one that cannot be asked counts as ended.
 pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    ends_within(pidfd, Duration::ZERO)
+}
+
+/// Whether the process behind a pidfd ends within this time; one that cannot be asked counts as ended.
+pub fn ends_within(pidfd: BorrowedFd<'_>, patience: Duration) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec};
+    let until = Instant::now() + patience;
     let mut watched = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     loop {
-        match rustix::event::poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match rustix::event::poll(&mut watched, Some(&left)) {
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return true,
             Ok(ready) => return ready > 0,

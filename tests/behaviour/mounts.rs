@@ -258,8 +258,10 @@ fn an_anonymous_volume_ends_with_its_container() {
 fn a_run_that_is_refused_leaves_no_volume_behind() {
     let host = Host::new();
     host.write("id", "another's");
+    let below_a_file = format!("{}/below:/inside", host.text("id"));
     for flags in [
-        &["--cap-add", "NOPE"][..],
+        &["-v", &below_a_file][..],
+        &["--cap-add", "NOPE"],
         &["-w", "relative"],
         &["--cidfile", "id"],
         &["--user", "nobody-here"],
