@@ -250,6 +250,17 @@ fn a_docker_archive_brings_ids_and_names_back() {
 }
 
 #[test]
+fn a_docker_archive_of_an_image_that_is_here_takes_nothing_from_it() {
+    let place = Place::with(&two_images());
+    let (before, saved) = (place.digests(), place.saved(Form::Docker));
+    let blobs = || fs::read_dir(place.path("store/blobs/sha256")).unwrap().count();
+    let count = blobs();
+    place.load(&saved).unwrap();
+    assert_eq!(place.digests(), before, "the manifest of the registry is still known");
+    assert_eq!(blobs(), count, "no layer is kept a second time");
+}
+
+#[test]
 fn the_same_images_give_the_same_bytes_and_a_shared_layer_is_there_once() {
     let (one, other) = (Place::with(&two_images()), Place::with(&two_images()));
     for form in [Form::Docker, Form::Oci] {
@@ -519,6 +530,33 @@ fn a_failed_save_leaves_nothing_and_says_why() {
         assert!(output.stdout.is_empty() && stderr(&output).contains(kind), "{args:?}: {}", stderr(&output));
     }
     assert!(!place.join("out.tar").exists());
+}
+
+#[test]
+fn a_save_that_is_killed_at_any_moment_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path();
+    // Bytes that do not compress, so that there is something to write.
+    let mut noise = vec![0_u8; 6 << 20];
+    File::open("/dev/urandom").unwrap().read_exact(&mut noise).unwrap();
+    let layers = vec![tar_of(&[("noise", &noise)])];
+    fs::write(place.join("in.tar"), archive(&layout(&[(&layers, Some("example.com/noise:1"))]))).unwrap();
+    succeeds(cuddy(place, &["load", "-i", "in.tar"]).output().unwrap());
+    fs::create_dir(place.join("out")).unwrap();
+    let whole = cuddy(place, &["save", "example.com/noise:1"]).output().unwrap().stdout;
+    for turn in 0..20 {
+        let mut save = cuddy(place, &["save", "-o", "out/noise.tar", "example.com/noise:1"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(turn * 5));
+        save.kill().unwrap();
+        let ended = save.wait().unwrap().success();
+        let left: Vec<_> = fs::read_dir(place.join("out")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(left.is_empty() || left == ["noise.tar"], "{left:?}");
+        assert!(!ended || !left.is_empty());
+        if !left.is_empty() {
+            assert_eq!(fs::read(place.join("out/noise.tar")).unwrap(), whole, "what has its name is whole");
+            fs::remove_file(place.join("out/noise.tar")).unwrap();
+        }
+    }
 }
 
 #[test]

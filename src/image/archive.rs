@@ -304,6 +304,16 @@ struct Plan {
 }
 
 impl Plan {
+    /// Takes a manifest away that `docker save` made itself: no registry has ever seen one whose layers
+    /// are not compressed, and what is known of the image in the store is worth more.
+    fn forget_made_manifest(&mut self) {
+        let is_plain = |layer: &Wanted| layer.blob.as_ref().is_some_and(|blob| blob.digest == layer.diff_id);
+        if self.manifest.is_some() && self.layers.iter().all(is_plain) {
+            self.manifest = None;
+            self.layers.iter_mut().for_each(|layer| layer.blob = None);
+        }
+    }
+
     fn loaded(&self) -> Loaded {
         Loaded {
             id: self.id.clone(),
@@ -358,6 +368,7 @@ impl Archive<'_> {
         // A tag is a word of OCI layouts: what else lies there is not meant.
         if has_docker && (self.tag.is_none() || !has_oci) {
             self.docker_plans(&mut plans)?;
+            plans.iter_mut().for_each(Plan::forget_made_manifest);
         }
         if plans.is_empty() {
             return Err(ArchiveError::NoImage);
