@@ -151,7 +151,7 @@ impl Place {
 
     fn load_folder(&self, dir: &Path, tag: Option<&str>) -> Result<Vec<Digest>, ArchiveError> {
         let input = Input::Folder(open_dir(dir).unwrap());
-        let request = Request { input, tag, decompress: &|_, _| panic!("it is no file") };
+        let request = Request { input, tag, platform: None, decompress: &|_, _| panic!("it is no file") };
         Ok(load_from(&self.store, request, Owners::Record)?
             .images
             .into_iter()
@@ -618,6 +618,45 @@ fn links_inside_a_folder_are_followed() {
     fs::rename(dir.path().join("blobs/sha256"), dir.path().join("elsewhere")).unwrap();
     symlink("../elsewhere", dir.path().join("blobs/sha256")).unwrap();
     assert_eq!(Place::new().load_folder(dir.path(), None).unwrap().len(), 1);
+}
+
+#[test]
+fn of_several_platforms_the_one_that_is_asked_for_is_loaded() {
+    let (here, other) = (if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "s390x");
+    let mut files = layout(&[(&two_layers(), None)]);
+    let mut index: Value = serde_json::from_slice(&files["index.json"]).unwrap();
+    let mut foreign: Vec<_> = index["manifests"].as_array().unwrap().clone();
+    // The same image for another processor: its manifest and configuration say so.
+    let text =
+        |digest: &Value| format!("blobs/sha256/{}", digest.as_str().unwrap().trim_start_matches("sha256:"));
+    let mut manifest: Value = serde_json::from_slice(&files[&text(&foreign[0]["digest"])]).unwrap();
+    let config = String::from_utf8(files[&text(&manifest["config"]["digest"])].clone()).unwrap();
+    let config = config.replace(here, other).into_bytes();
+    manifest["config"]["digest"] = json!(digest_of(&config));
+    manifest["config"]["size"] = json!(config.len());
+    let manifest = manifest.to_string().into_bytes();
+    for bytes in [config.clone(), manifest.clone()] {
+        files.insert(format!("blobs/sha256/{}", digest_of(&bytes).hex()), bytes);
+    }
+    foreign[0]["digest"] = json!(digest_of(&manifest));
+    foreign[0]["size"] = json!(manifest.len());
+    foreign[0]["platform"] = json!({"os": "linux", "architecture": other});
+    index["manifests"][0]["platform"] = json!({"os": "linux", "architecture": here});
+    index["manifests"].as_array_mut().unwrap().extend(foreign);
+    files.insert("index.json".to_owned(), index.to_string().into_bytes());
+    let dir = tempfile::tempdir().unwrap();
+    folder(&files, &dir.path().join("lay"));
+    let load = |more: &[&str]| cuddy(dir.path(), &[&["load", "-i", "lay"], more].concat()).output().unwrap();
+    let said = succeeds(load(&["--platform", "linux/s390x"]));
+    assert_eq!(said, format!("Loaded image ID: {}\n", digest_of(&config)));
+    assert_ne!(succeeds(load(&[])), said);
+    let none = load(&["--platform", "linux/riscv64"]);
+    assert!(stderr(&none).contains("has no image for linux/riscv64"), "{}", stderr(&none));
+    fs::write(dir.path().join("one.tar"), two_images()).unwrap();
+    let none = cuddy(dir.path(), &["load", "-i", "one.tar", "--platform", "linux/s390x"]).output().unwrap();
+    assert!(stderr(&none).contains("has no image for linux/s390x"), "{}", stderr(&none));
+    let wrong = load(&["--platform", "s390x"]);
+    assert!(stderr(&wrong).contains("is not a platform"), "{}", stderr(&wrong));
 }
 
 #[test]
