@@ -25,9 +25,12 @@ use tar::{EntryType, Header};
 use tempfile::TempDir;
 
 mod images {
+    mod crowd;
     pub(crate) mod formats;
     mod hostile;
     mod listings;
+    pub(crate) mod mutations;
+    mod replay;
 }
 
 // ── archives, made here ─────────────────────────────────────────────────────────────────────────
