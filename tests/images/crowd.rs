@@ -18,8 +18,8 @@ use crate::{Place, Tar, docker_archive, gzip};
 const CROWD: usize = 8;
 const LAYERS: u8 = 6;
 
-/// Begins a load in a process of its own.
-pub(crate) fn begin_load(store: &Path, archive: &Path) -> Child {
+/// Begins a load in a process of its own: an archive, and where its report goes when one is wanted.
+pub(crate) fn begin(store: &Path, files: &[&Path]) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "load_what_standard_input_names", "--ignored"])
         .stdin(Stdio::piped())
@@ -27,7 +27,8 @@ pub(crate) fn begin_load(store: &Path, archive: &Path) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    writeln!(child.stdin.take().unwrap(), "{}\t{}", store.display(), archive.display()).unwrap();
+    let line: Vec<_> = [store].iter().chain(files).map(|path| path.display().to_string()).collect();
+    writeln!(child.stdin.take().unwrap(), "{}", line.join("\t")).unwrap();
     child
 }
 
@@ -43,7 +44,7 @@ fn eight_processes_at_once_and_kills_among_them_leave_one_whole_image_and_no_str
         let place = Place::new();
         let (path, store) = (place.dir.path().join("outside/a.tar"), place.dir.path().join("store"));
         fs::write(&path, &archive).unwrap();
-        let mut crowd: Vec<_> = (0..CROWD).map(|_| begin_load(&store, &path)).collect();
+        let mut crowd: Vec<_> = (0..CROWD).map(|_| begin(&store, &[&path])).collect();
         // In the first round all may end; in the last none does.
         let victims = if round == 11 { CROWD } else { round.min(CROWD - 1) };
         for child in crowd.iter_mut().take(victims) {
