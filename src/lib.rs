@@ -48,12 +48,18 @@ pub mod image {
     pub mod layer;
     /// ● What keeps things in the store while no image names them.
     pub mod leases;
+    /// ● What a stack of layers needs on top so that no layer hides a folder's mode or owner.
+    pub mod lids;
     /// ● Blobs, layers, configs and names on disk.
     pub mod store;
     /// ● What nothing names: found while nobody can begin to need it, removed afterwards.
     pub mod garbage;
     /// ● Layers and images on their way into the store, all or nothing.
     pub mod staging;
+    /// ○ The documents of what `save` writes.
+    pub mod layout;
+    /// ● Images out of the store: docker-archive, OCI archive, OCI layout folder.
+    pub mod save;
     /// ● The members of an archive: indexed once, read by their place.
     pub mod members;
     /// ● docker-archive, OCI archive and plain tar into the store.
@@ -171,8 +177,14 @@ pub mod engine {
     pub mod launch;
     /// ● The store of this host: opened, cleared up, and what uses it.
     pub mod storage;
-    /// ● Load, import; what an image says to `run`.
+    /// ● Import; what every image that comes in needs; what an image says to `run`.
     pub mod images;
+    /// ○ An HTTP answer, within ceilings.
+    pub mod http;
+    /// ● A running Docker, by its socket.
+    pub mod dockerd;
+    /// ● Load and save: archives, folders, pipes, a running Docker.
+    pub mod archives;
     /// ○ `--filter` of what lists and prunes.
     pub mod filters;
     /// ● What is in the store: lists, inspection, history, disk usage.
@@ -228,6 +240,8 @@ pub mod cli {
     pub mod containers;
     /// ● What is done with images.
     pub mod images;
+    /// ● `load`, `save`.
+    pub mod archives;
     /// ● `mcp run`.
     pub mod mcp;
     /// ● `doctor`, `version`, `system`.

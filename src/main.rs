@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use cuddy::cli::args::{self, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
-use cuddy::cli::{containers, images, mcp, registries, system, terminal};
+use cuddy::cli::{archives, containers, images, mcp, registries, system, terminal};
 use cuddy::container::stage;
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
-use cuddy::sys::process::STAGE_ROLE;
+use cuddy::sys::process::{self, STAGE_ROLE};
 
 fn main() -> ExitCode {
+    process::keep_ended_children();
     let mut arguments = std::env::args_os();
     let code = if arguments.by_ref().nth(1).is_some_and(|role| role == STAGE_ROLE) {
         stage::run()
@@ -42,7 +43,8 @@ fn carry_out(parsed: Cuddy) -> i32 {
     host.docker_config = parsed.config;
     match parsed.verb {
         Verb::Run(args) => containers::run(&host, *args),
-        Verb::Load(args) => code(images::load(&host, &args)),
+        Verb::Load(args) => code(archives::load(&host, &args)),
+        Verb::Save(args) => code(archives::save(&host, &args)),
         Verb::Import(args) => code(images::import(&host, &args)),
         Verb::Images(args) => code(images::list(&host, &args)),
         Verb::History(args) => code(images::history(&host, &args)),
@@ -75,7 +77,8 @@ fn image(host: &Host, verb: ImageVerb) -> i32 {
         ImageVerb::Tag(args) => code(images::tag(host, &args)),
         ImageVerb::Rm(args) => images::remove(host, &args),
         ImageVerb::Prune(args) => code(images::prune(host, &args)),
-        ImageVerb::Load(args) => code(images::load(host, &args)),
+        ImageVerb::Load(args) => code(archives::load(host, &args)),
+        ImageVerb::Save(args) => code(archives::save(host, &args)),
         ImageVerb::Import(args) => code(images::import(host, &args)),
         ImageVerb::Pull(args) => code(registries::pull(host, &args)),
         ImageVerb::Push(args) => code(registries::push(host, &args)),

@@ -319,3 +319,24 @@ fn a_collection_that_died_is_finished_by_the_next_command() {
     is_whole(&host);
     assert_eq!(names(&data.join("blobs/sha256")), [""; 0]);
 }
+
+#[test]
+fn what_a_stack_of_layers_had_of_its_own_goes_with_the_last_image_of_that_stack() {
+    let host = Host::new();
+    for (name, mode) in [("first", 0o700), ("second", 0o711)] {
+        let base = Layer::probe().entry("d/", EntryType::Directory, mode, 0, b"", "");
+        // Nothing is said of the folder, and what the layer below says of it must hold.
+        let image = Image::new(vec![base, Layer::new().file("d/file", "x")], json!({}));
+        host.write("image.tar", image.docker(name, plain));
+        host.cuddy(&["load", "-i", "image.tar"]).exits(0);
+    }
+    let layers = host.data().join("layers");
+    let lids = || names(&layers).iter().flat_map(|layer| names(&layers.join(layer).join("lids"))).count();
+    assert_eq!(lids(), 2);
+    host.cuddy(&["rmi", "first"]).exits(0);
+    assert_eq!(lids(), 1);
+    host.cuddy(&["run", "--rm", "second", PROBE, "read", "/d/file"]).exits(0);
+    is_whole(&host);
+    host.cuddy(&["rmi", "second"]).exits(0);
+    is_whole(&host);
+}

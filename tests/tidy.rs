@@ -72,7 +72,8 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
     (&["hyper", "rustls", "ureq", "reqwest"], &["image::registry", "api"], "HTTP stays at the edge"),
     (
         &["std::thread::spawn", "std::thread::scope", "std::thread::Builder"],
-        &["mcp", "api", "image::registry::pull", "image::registry::push"],
+        // Who loads or fetches an image never calls libcontainer in that process.
+        &["mcp", "api", "image::archive", "image::registry::pull", "image::registry::push"],
         "a process that calls libcontainer has one thread; one that pulls never does",
     ),
     (

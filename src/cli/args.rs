@@ -25,6 +25,8 @@ pub enum Verb {
     Run(Box<Run>),
     /// Put the images of an archive into the store
     Load(Load),
+    /// Write images as an archive
+    Save(Save),
     /// Make an image of a plain tar file
     Import(Import),
     /// List images
@@ -206,12 +208,45 @@ pub enum Network {
 /// `load`
 #[derive(Debug, Args)]
 pub struct Load {
-    /// Read the archive from this file instead of standard input
+    /// Read this file, layout folder or `oci:FOLDER[:TAG]` instead of standard input
     #[arg(short, long, value_name = "FILE")]
-    pub input: Option<PathBuf>,
+    pub input: Option<String>,
     /// Print nothing but the names
     #[arg(short, long)]
     pub quiet: bool,
+    /// Of several platforms this one, `linux/amd64`, and no other
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Take images out of a running Docker, by its socket
+    #[arg(long, value_enum, value_name = "DAEMON", conflicts_with = "input")]
+    pub from: Option<Daemon>,
+    /// With `--from`: which images; all that have a name without
+    #[arg(value_name = "IMAGE", requires = "from")]
+    pub images: Vec<String>,
+}
+
+/// `--from`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Daemon {
+    /// Docker, at DOCKER_HOST or its usual socket
+    Docker,
+}
+
+/// `save`
+#[derive(Debug, Args)]
+pub struct Save {
+    /// Images; a name without a tag means all its tags
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+    /// Write this file, or the folder `oci:FOLDER`, instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// What to write: docker-archive, oci-archive or oci-dir
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Of several platforms this one, `linux/amd64`
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
 }
 
 /// `import`
@@ -441,6 +476,8 @@ pub enum ImageVerb {
     Prune(ImagePrune),
     /// Put the images of an archive into the store
     Load(Load),
+    /// Write images as an archive
+    Save(Save),
     /// Make an image of a plain tar file
     Import(Import),
     /// Fetch an image from a registry

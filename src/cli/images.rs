@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::cli::args::{History, ImageInspect, ImagePrune, Images, Import, Load, Rmi, Tag};
+use crate::cli::args::{History, ImageInspect, ImagePrune, Images, Import, Rmi, Tag};
 use crate::cli::template::render::render;
 use crate::cli::template::rows::Format;
 use crate::cli::template::value::Shape;
@@ -33,29 +33,6 @@ const EPOCH_S: i64 = 946_684_800;
 /// How Go calls the rows.
 const IMAGE_ROW: Shape = Shape::Struct { name: "*formatter.imageContext", fields: &[] };
 const HISTORY_ROW: Shape = Shape::Struct { name: "*image.historyContext", fields: &[] };
-
-/// Loads an archive and says which images came in, in Docker's words.
-///
-/// # Errors
-/// What is wrong with the archive.
-pub fn load(host: &Host, args: &Load) -> Result<(), Error> {
-    let mut warn = |text: &str| terminal::print_warning(text);
-    let loaded = images::load(host, args.input.as_deref(), &mut warn)?;
-    let mut text = String::new();
-    for image in loaded {
-        for name in &image.names {
-            let line =
-                if args.quiet { name.familiar() } else { format!("Loaded image: {}", name.familiar()) };
-            text.push_str(&format!("{line}\n"));
-        }
-        if image.names.is_empty() {
-            let line =
-                if args.quiet { image.id.to_string() } else { format!("Loaded image ID: {}", image.id) };
-            text.push_str(&format!("{line}\n"));
-        }
-    }
-    terminal::to_stdout(&text)
-}
 
 /// Makes an image of a tar file and prints its id.
 ///

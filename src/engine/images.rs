@@ -1,4 +1,4 @@
-//! `load`, `import`, and what an image says to `run`.
+//! `import`, what every image that comes in needs, and what an image says to `run`.
 
 use std::fs::File;
 use std::path::Path;
@@ -51,18 +51,6 @@ pub struct LoadedImage {
     pub names: Vec<ImageReference>,
 }
 
-/// Puts every image of the archive `input`, or of standard input, into the store.
-///
-/// # Errors
-/// What is wrong with the archive; the store is then as it was.
-pub fn load(host: &Host, input: Option<&Path>, warn: Warn<'_>) -> Result<Vec<LoadedImage>, Error> {
-    let file = open(host, input)?;
-    let owners = take_ids(host, warn)?;
-    let report = archive::load(&storage::open(host)?, file, owners)?;
-    record(host, "load", &report)?;
-    Ok(tell(report, warn))
-}
-
 /// Makes an image called `name` of the root filesystem in the tar `input`, or in standard input.
 ///
 /// # Errors
@@ -80,7 +68,11 @@ pub fn import(
     Ok(tell(report, warn))
 }
 
-fn record(host: &Host, verb: &str, report: &Report) -> Result<(), Error> {
+/// Writes down which images came in, and by which verb.
+///
+/// # Errors
+/// When the audit cannot be written.
+pub fn record(host: &Host, verb: &str, report: &Report) -> Result<(), Error> {
     for image in &report.images {
         let name = image.names.first().map(ImageReference::familiar).unwrap_or_default();
         let asked = audit::Asked { uid: host.uid, verb, object: &name, id: image.id.as_str() };
@@ -100,6 +92,7 @@ pub fn defaults(
     warn: Warn<'_>,
 ) -> Result<ImageDefaults, Error> {
     let reference: ImageReference = text.parse()?;
+    host.open_data()?;
     let store = Store::look(&host.data);
     // Held until the container's record says what it needs: a few microseconds more for `run`.
     let held = match store.enter().map_err(Error::from) {
@@ -132,7 +125,7 @@ pub fn defaults(
 }
 
 /// `os/architecture` of a `--platform`, whose variant is not looked at.
-fn wanted(text: &str) -> Option<Platform> {
+pub fn wanted(text: &str) -> Option<Platform> {
     let (os, architecture) = text.split_once('/')?;
     let architecture = architecture.split('/').next().unwrap_or_default();
     Some(Platform { os: os.to_owned(), architecture: architecture.to_owned() })
@@ -152,7 +145,11 @@ pub fn require_platform(image: &str, has: &Platform, wanted: Option<&str>) -> Re
     Err(error.hint("load one that is made for that platform"))
 }
 
-fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
+/// The file `input`, or standard input unless it is a terminal.
+///
+/// # Errors
+/// When it cannot be opened, or is a terminal.
+pub fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
     if let Some(input) = input {
         let path = host.cwd.join(input);
         return Ok(File::open(&path).map_err(|e| FsError::new("open", &path, e))?);
@@ -170,7 +167,7 @@ fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
 /// owners; without, all files are the caller's and their owners are recorded.
 ///
 /// # Errors
-/// What the kernel says to entering a user namespace that was tried before.
+/// When the user namespace can be made but not entered.
 pub fn take_ids(host: &Host, warn: Warn<'_>) -> Result<Owners, Error> {
     let Some(map) = host.subordinate_map() else { return Ok(Owners::Record) };
     // Tried first where nothing is lost: a process that failed half-way could not go on.
@@ -198,7 +195,8 @@ pub fn tell_skipped(skipped: Skipped, warn: Warn<'_>) {
     }
 }
 
-fn tell(report: Report, warn: Warn<'_>) -> Vec<LoadedImage> {
+/// Says what was left out of images that came in, and which they are.
+pub fn tell(report: Report, warn: Warn<'_>) -> Vec<LoadedImage> {
     tell_skipped(report.skipped, warn);
     for image in &report.images {
         if let Some(platform) = &image.foreign_platform {

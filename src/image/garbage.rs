@@ -14,9 +14,10 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::image::index::Index;
 use crate::image::leases::{self, Closed};
+use crate::image::lids;
 use crate::image::store::{ObjectLock, Store, StoreError};
-use crate::image::tree::remove_at;
-use crate::sys::fs::{FsError, open_dir};
+use crate::names::Digest;
+use crate::sys::fs::{FsError, open_dir, remove_at};
 
 /// A collection that has begun: nobody begins to need anything until it is carried out.
 #[derive(Debug)]
@@ -45,8 +46,10 @@ struct Aside {
 /// layer, and may be needed as only one of them.
 const BLOBS: &str = "blobs/sha256";
 const LAYERS: &str = "layers";
+/// The folder in a layer's folder that has the lids of the stacks that end in it (`image::lids`).
+const LIDS: &str = "lids";
 
-/// What must stay: folder and file name.
+/// What must stay: folder and file name; of a lid the layer's name and its own.
 #[derive(Default)]
 struct Needed {
     /// By an image.
@@ -111,19 +114,27 @@ impl Collection<'_> {
         let needed = needed(store, &store.index()?, &leases.relied_on, folders);
         let mut garbage = Garbage { aside: None, bytes: 0 };
         let mut is_all_named = true;
+        let mut take = |part: &'static str, dir: &Path, name: &OsStr, key: String| {
+            let key = (part, key);
+            let is_named = needed.named.contains(&key);
+            if is_named || needed.used.contains(&key) {
+                is_all_named &= is_named;
+                return Ok(true);
+            }
+            garbage.bytes = garbage.bytes.saturating_add(store.size(&dir.join(name)));
+            garbage.take(store, dir, name, &key)?;
+            Ok::<_, StoreError>(false)
+        };
         for part in [BLOBS, LAYERS] {
             let dir = store.dir().join(part);
             for name in names_in(&dir)? {
-                let key = (part, name.to_string_lossy().into_owned());
-                if needed.named.contains(&key) {
-                    continue;
+                let text = name.to_string_lossy().into_owned();
+                let lids = dir.join(&name).join(LIDS);
+                if take(part, &dir, &name, text.clone())? && part == LAYERS && lids.exists() {
+                    for lid in names_in(&lids)? {
+                        take(LIDS, &lids, &lid, format!("{text}.{}", lid.to_string_lossy()))?;
+                    }
                 }
-                if needed.used.contains(&key) {
-                    is_all_named = false;
-                    continue;
-                }
-                garbage.bytes = garbage.bytes.saturating_add(store.size(&dir.join(&name)));
-                garbage.take(store, &dir, &name, part)?;
             }
         }
         for dead in &leases.dead {
@@ -137,7 +148,13 @@ impl Collection<'_> {
 }
 
 impl Garbage {
-    fn take(&mut self, store: &Store, dir: &Path, name: &OsStr, part: &str) -> Result<(), StoreError> {
+    fn take(
+        &mut self,
+        store: &Store,
+        dir: &Path,
+        name: &OsStr,
+        (part, key): &(&'static str, String),
+    ) -> Result<(), StoreError> {
         if self.aside.is_none() {
             let key = store.fresh_key()?;
             let lock = store.lock(&key)?;
@@ -148,9 +165,7 @@ impl Garbage {
         }
         let Some(aside) = &self.aside else { return Ok(()) };
         // A blob and a layer may have the same digest: a layer that came without compression.
-        let mut as_name = OsString::from(if part == LAYERS { "layer." } else { "blob." });
-        as_name.push(name);
-        let to = aside.tmp.join(&aside.name).join(as_name);
+        let to = aside.tmp.join(&aside.name).join(format!("{}.{key}", part.replace('/', ".")));
         std::fs::rename(dir.join(name), &to).map_err(|e| StoreError::Fs(FsError::new("move aside to", to, e)))
     }
 
@@ -173,12 +188,23 @@ fn needed(store: &Store, index: &Index, relied_on: &BTreeSet<String>, folders: &
         // Of two forms of a layer the one with true owners is enough.
         let layers = record.layers.iter().filter_map(|layer| store.layer(&layer.diff_id));
         needed.named.extend(layers.filter_map(|dir| Some((LAYERS, last_name(&dir)?))));
+        let diff_ids: Vec<Digest> = record.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        let lid = store.stack(&diff_ids).and_then(|dirs| lids::place(&diff_ids, &dirs));
+        needed.named.extend(lid.and_then(|lid| lid_key(&lid)));
     }
     for hex in relied_on {
         needed.used.extend([(BLOBS, hex.clone()), (LAYERS, hex.clone()), (LAYERS, format!("{hex}.flat"))]);
     }
-    needed.used.extend(folders.iter().filter_map(|fs| Some((LAYERS, last_name(fs.parent()?)?))));
+    for dir in folders.iter().filter_map(|fs| fs.parent()) {
+        needed.used.extend(lid_key(dir).or_else(|| Some((LAYERS, last_name(dir)?))));
+    }
     needed
+}
+
+/// The key of the lid in this folder, when it is that of a lid: `layers/LAYER/lids/STACK`.
+fn lid_key(dir: &Path) -> Option<(&'static str, String)> {
+    let lids = dir.parent().filter(|lids| lids.ends_with(LIDS))?;
+    Some((LIDS, format!("{}.{}", last_name(lids.parent()?)?, last_name(dir)?)))
 }
 
 fn last_name(path: &Path) -> Option<String> {

@@ -109,6 +109,13 @@ pub struct Extended {
     pub sparse_major: u64,
 }
 
+impl Extended {
+    /// Whether the entry is a sparse file.
+    pub fn is_sparse(&self) -> bool {
+        self.sparse_size.is_some() || self.sparse_major != 0 || !self.sparse_map.is_empty()
+    }
+}
+
 /// A header that breaks the rule `what`.
 pub fn wrong(at: u64, what: &'static str) -> TarError {
     TarError::Malformed { at, what }
@@ -144,11 +151,37 @@ pub fn verify(block: &[u8; BLOCK], at: u64) -> Result<(), TarError> {
     }
 }
 
-/// The kind of an entry; nothing when it is not known.
-pub fn kind_of(flag: u8, path: &[u8]) -> Option<Kind> {
-    Some(match flag {
+/// Which writing of headers a header is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Before POSIX: no prefix, no device numbers.
+    Old,
+    /// POSIX, and PAX with it.
+    Ustar,
+    /// GNU: other fields in the place of the prefix.
+    Gnu,
+}
+
+/// The dialect of a header; nothing when readers would not agree on it.
+pub fn dialect(block: &[u8; BLOCK]) -> Option<Dialect> {
+    match &block[257..265] {
+        b"\0\0\0\0\0\0\0\0" => Some(Dialect::Old),
+        b"ustar  \0" => Some(Dialect::Gnu),
+        magic if magic.starts_with(b"ustar\0") => Some(Dialect::Ustar),
+        _ => None,
+    }
+}
+
+/// The kind of an entry; nothing when it is not known, or not the same to every reader.
+pub fn kind_of(block: &[u8; BLOCK], path: &[u8]) -> Option<Kind> {
+    let is_gnu = dialect(block) == Some(Dialect::Gnu);
+    Some(match block[156] {
         // Before ustar a folder was a file with a slash at the end.
         0 | b'0' if path.last() == Some(&b'/') => Kind::Dir,
+        b'7' | b'S' if path.last() == Some(&b'/') => return None,
+        b'S' if !is_gnu => return None,
+        // Some readers see a sparse file wherever its fields are filled.
+        b'0'..=b'7' | 0 if is_gnu && [block[386], block[482], block[483]] != [0; 3] => return None,
         0 | b'0' | b'7' | b'S' => Kind::File,
         b'1' => Kind::HardLink,
         b'2' => Kind::Symlink,
@@ -169,7 +202,7 @@ pub fn until_nul(field: &[u8]) -> &[u8] {
 pub fn plain_path(block: &[u8; BLOCK]) -> Vec<u8> {
     let name = until_nul(&block[..100]);
     let prefix = until_nul(&block[345..500]);
-    if &block[257..263] == b"ustar\0" && !prefix.is_empty() {
+    if dialect(block) == Some(Dialect::Ustar) && !prefix.is_empty() {
         [prefix, b"/", name].concat()
     } else {
         name.to_vec()
@@ -198,18 +231,33 @@ pub fn signed(field: &[u8], at: u64) -> Result<i64, TarError> {
         }
         return i64::try_from(value).map_err(|_large| too_large());
     }
-    let digits = until_nul(field).trim_ascii();
+    let blanks = field.iter().take_while(|byte| **byte == b' ').count();
+    let is_octal = |byte: &&u8| (b'0'..=b'7').contains(*byte);
+    let digits = &field[blanks..][..field[blanks..].iter().take_while(is_octal).count()];
+    if !field[blanks + digits.len()..].iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return Err(wrong(at, "a number is not octal"));
+    }
     let mut value: i64 = 0;
     for digit in digits {
-        if !(b'0'..=b'7').contains(digit) {
-            return Err(wrong(at, "a number is not octal"));
-        }
         value = value
             .checked_mul(8)
             .and_then(|v| v.checked_add(i64::from(digit - b'0')))
             .ok_or_else(too_large)?;
     }
     Ok(value)
+}
+
+/// Checks that every field of a header that should be a number is one, needed or not: some readers take
+/// an archive for none otherwise.
+///
+/// # Errors
+/// `Malformed` when it is not.
+pub fn check_numbers(block: &[u8; BLOCK], dialect: Dialect, at: u64) -> Result<(), TarError> {
+    let devices = if dialect == Dialect::Old { 0..0 } else { 329..345 };
+    for field in [100..108, 108..116, 116..124, 136..148] {
+        signed(&block[field], at)?;
+    }
+    block[devices].chunks_exact(8).try_for_each(|field| signed(field, at).map(|_number| ()))
 }
 
 /// Decimal digits and nothing else.

@@ -33,7 +33,8 @@ pub struct Ceilings {
     pub entries: u64,
     /// Folders above an entry.
     pub depth: usize,
-    /// Bytes of everything a layer writes down beside its files: owners, capabilities.
+    /// Bytes of everything a layer writes down beside its files, owners and capabilities; as many
+    /// again for the names of its folders.
     pub notes_bytes: usize,
 }
 
@@ -174,6 +175,8 @@ pub struct Unpacked {
     pub ids: Ids,
     /// Paths that do not belong to 0:0, and their owner and group.
     pub owned: BTreeMap<Vec<u8>, (u32, u32)>,
+    /// Folders that no entry described, by path: they are there because something lies in them.
+    pub implied: Vec<Vec<u8>>,
     /// `security.capability` of files, by path: kept, not set.
     pub capabilities: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Devices that were not made; at most 4096 are told.
@@ -186,20 +189,19 @@ pub struct Unpacked {
     pub is_complete: bool,
 }
 
-/// Unpacks the layer `name` from `source` into the folder `dir`, which must be new.
+/// Unpacks the layer `name` from `stream` into the folder `dir`, which must be new.
 ///
 /// # Errors
 /// [`LayerError`]; `dir` is then half full and the caller removes it.
 pub fn unpack<R: Read>(
-    source: R,
+    stream: Stream<R>,
     name: &str,
     dir: &Path,
     owners: Owners,
     ceilings: &Ceilings,
 ) -> Result<Unpacked, LayerError> {
     let read = |source| LayerError::Read { layer: name.to_owned(), source };
-    let stream = Stream::open(source, ceilings.bytes).map_err(read)?;
-    let tree = Tree::make(dir, owners).map_err(|source| LayerError::Write {
+    let tree = Tree::make(dir, owners, ceilings.notes_bytes).map_err(|source| LayerError::Write {
         layer: name.to_owned(),
         entry: ".".to_owned(),
         source,
@@ -232,6 +234,7 @@ pub fn unpack<R: Read>(
         entries: unpacking.entries,
         ids: filled.ids,
         owned: filled.owned,
+        implied: filled.implied,
         capabilities: unpacking.capabilities,
         devices: unpacking.devices,
         devices_skipped: unpacking.devices_skipped,
@@ -277,9 +280,8 @@ impl Unpacking<'_> {
         let attributes = self.attributes(&path, &entry)?;
         // What one layer may write down must not grow with what it only mentions.
         self.notes_bytes += if (attributes.uid, attributes.gid) == (0, 0) { 0 } else { path.len() + 64 };
-        self.notes_bytes += if entry.kind == Kind::Dir { path.len() + 64 } else { 0 };
         if self.notes_bytes > self.ceilings.notes_bytes {
-            return Err(too_large("bytes of owners and names of folders", self.ceilings.notes_bytes as u64));
+            return Err(too_large("bytes of owners", self.ceilings.notes_bytes as u64));
         }
         let done = match entry.kind {
             Kind::File => return self.file(reader, &path, &entry, &attributes),
@@ -484,7 +486,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let mut ceilings = CEILINGS;
             change(&mut ceilings);
-            unpack(layer.as_slice(), "x", &dir.path().join("fs"), Owners::Record, &ceilings)
+            let stream = Stream::open(layer.as_slice(), ceilings.bytes).unwrap();
+            unpack(stream, "x", &dir.path().join("fs"), Owners::Record, &ceilings)
         };
         assert_eq!(try_with(|_| {}).unwrap().entries, 10);
         let too_large = |change, expected: &str| {
@@ -492,9 +495,27 @@ mod tests {
             assert!(error.to_string().contains(expected), "{error}");
         };
         too_large(|c| c.entries = 9, "more than 9 entries");
-        too_large(|c| c.notes_bytes = 100, "100 bytes of owners");
+        too_large(|c| c.notes_bytes = 670, "670 bytes of owners");
         too_large(|c| c.depth = 1, "it lies too deep");
         let error = try_with(|c| c.bytes = 29).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+    }
+
+    #[test]
+    fn folders_that_only_lie_on_the_way_are_counted_too() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        tar.append_data(&mut header, "a/".repeat(40) + "f", &b""[..]).unwrap();
+        let layer = tar.into_inner().unwrap();
+        let try_with = |notes_bytes| {
+            let dir = tempfile::tempdir().unwrap();
+            let stream = Stream::open(layer.as_slice(), CEILINGS.bytes).unwrap();
+            let ceilings = Ceilings { notes_bytes, ..CEILINGS };
+            unpack(stream, "x", &dir.path().join("fs"), Owners::Record, &ceilings)
+        };
+        assert_eq!(try_with(5000).unwrap().implied.len(), 41);
+        let error = try_with(4000).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! Pure: Docker's rules for taking names and images away. It changes the index and says what goes; the
 //! files go afterwards, in `image::garbage`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{ErrorKind, Fault};
 use crate::image::index::{ImageRecord, Index};
@@ -153,7 +153,8 @@ pub fn remove(
         }
     }
     untag(index, id, goes, &mut gone);
-    delete(index, id, &mut gone);
+    let mut stacks = Stacks::of(index);
+    delete(index, id, &mut stacks, &mut gone);
     Ok(gone)
 }
 
@@ -165,20 +166,42 @@ pub fn prune(
     uses: &[ImageUse],
     keeps: impl Fn(&Digest, &ImageRecord) -> bool,
 ) -> Vec<Gone> {
-    let names = index.names_by_image();
+    let mut names: BTreeMap<Digest, Vec<ImageReference>> = BTreeMap::new();
+    for (id, of_image) in index.names_by_image() {
+        names.insert(id.clone(), of_image);
+    }
     let is_tagged =
         |id: &Digest| names.get(id).is_some_and(|names| names.iter().any(|name| name.tag().is_some()));
     let goes = |(id, record): &(&Digest, &ImageRecord)| {
         (all || !is_tagged(id)) && !uses.iter().any(|one| one.image == **id) && !keeps(id, record)
     };
     let ids: Vec<Digest> = index.images.iter().filter(goes).map(|(id, _)| id.clone()).collect();
-    let mut gone = Vec::new();
+    let (mut gone, mut stacks) = (Vec::new(), Stacks::of(index));
     for id in &ids {
-        let names = index.names_of(id);
-        untag(index, id, names, &mut gone);
-        delete(index, id, &mut gone);
+        untag(index, id, names.remove(id).unwrap_or_default(), &mut gone);
+        delete(index, id, &mut stacks, &mut gone);
     }
     gone
+}
+
+/// How many images have each stack of layers, by its chain id.
+struct Stacks(BTreeMap<Digest, usize>);
+
+impl Stacks {
+    fn of(index: &Index) -> Self {
+        let mut counts = BTreeMap::new();
+        for stack in index.images.values().flat_map(ImageRecord::chain_ids) {
+            *counts.entry(stack).or_default() += 1;
+        }
+        Self(counts)
+    }
+
+    /// One image less has the stack; whether none has it now.
+    fn is_last(&mut self, stack: &Digest) -> bool {
+        let Some(count) = self.0.get_mut(stack) else { return true };
+        *count -= 1;
+        *count == 0
+    }
 }
 
 fn untag(index: &mut Index, id: &Digest, names: Vec<ImageReference>, gone: &mut Vec<Gone>) {
@@ -188,12 +211,11 @@ fn untag(index: &mut Index, id: &Digest, names: Vec<ImageReference>, gone: &mut 
     }
 }
 
-fn delete(index: &mut Index, id: &Digest, gone: &mut Vec<Gone>) {
+fn delete(index: &mut Index, id: &Digest, stacks: &mut Stacks, gone: &mut Vec<Gone>) {
     let Some(record) = index.images.remove(id) else { return };
     gone.push(Gone::Deleted(id.clone()));
-    let left: BTreeSet<Digest> = index.images.values().flat_map(ImageRecord::chain_ids).collect();
     let chain = record.chain_ids().into_iter().rev();
-    gone.extend(chain.filter(|stack| !left.contains(stack)).map(Gone::Layers));
+    gone.extend(chain.filter(|stack| stacks.is_last(stack)).map(Gone::Layers));
 }
 
 /// Whether it is clear what goes when the image goes: it has one tag at most, and every digest it is

@@ -25,11 +25,16 @@ use crate::image::config::{ImageConfig, Platform};
 use crate::image::index::{ImageRecord, LayerRecord};
 use crate::image::layer::{CEILINGS, LayerError, Unpacked, unpack};
 use crate::image::leases::Lease;
+use crate::image::lids;
 use crate::image::store::{LayerNote, ObjectLock, Store, StoreError};
 use crate::image::stream::{Compression, Stream, Sums, digest_of};
-use crate::image::tree::{Owners, remove_at};
+use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
-use crate::sys::fs::{FsError, open_dir, replace_file};
+use crate::sys::fs::{FsError, make_private_dirs, open_dir, remove_at, replace_file};
+
+/// Largest zstd window of layers that are decompressed at the same time, in bytes: what `zstd -19`
+/// asks for. Those that need more wait for each other.
+const WINDOW_BYTES_SHARED: u64 = 8 * 1024 * 1024;
 
 /// Why something cannot come into the store.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +193,8 @@ pub struct Staging<'s> {
     state: Mutex<State>,
     // What is in the store already and this load relies on.
     lease: Lease,
+    /// Held while a stream with a large window is decompressed: one at a time.
+    large_window: Mutex<()>,
     // Before its lock: what is aside goes while the lock is held.
     session: Aside,
     _lock: ObjectLock,
@@ -273,8 +280,16 @@ impl<'s> Staging<'s> {
                 state.locks.insert(diff_id.clone(), lock);
             }
         }
-        let (stopped, state) = (AtomicBool::new(false), Mutex::new(state));
-        Ok(Self { store, owners, stopped, state, lease, session, _lock: lock })
+        Ok(Self {
+            store,
+            owners,
+            stopped: AtomicBool::new(false),
+            state: Mutex::new(state),
+            large_window: Mutex::new(()),
+            lease,
+            session,
+            _lock: lock,
+        })
     }
 
     /// Whether the layer must still be given.
@@ -369,6 +384,9 @@ impl<'s> Staging<'s> {
 
     /// Promotes everything, then tells the images and their names in one step.
     ///
+    /// What was made is on the disk before it gets its name, so that not even a crash of the machine
+    /// leaves a layer that looks whole and is not. No file is synced by itself for that.
+    ///
     /// # Errors
     /// `Store`. What was promoted before it is whole; the next load finds it.
     pub fn commit(mut self, images: Vec<NewImage>) -> Result<(), StagingError> {
@@ -378,12 +396,22 @@ impl<'s> Staging<'s> {
                 self.blob(digest, bytes)?;
             }
         }
+        self.sync()?;
         self.lease.risk();
         let brought: Vec<Digest> = self.state().blobs.keys().cloned().collect();
-        let mut named = BTreeSet::new();
+        let mut kept = BTreeSet::new();
         let changed = self.store.change(|index| {
-            self.promote()?;
+            let promoted = self.promote()?;
+            let named = index
+                .images
+                .values()
+                .map(|record| record.layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<_>>());
+            // A layer that was made again has lost the lids of the stacks that end in it.
+            for stack in named.filter(|stack| stack.last().is_some_and(|top| promoted.contains(top))) {
+                self.put_lid(&stack)?;
+            }
             for image in images {
+                self.put_lid(&image.config.diff_ids)?;
                 let mut layers = Vec::with_capacity(image.layers.len());
                 let mut bytes = 0_u64;
                 for wanted in &image.layers {
@@ -413,11 +441,11 @@ impl<'s> Staging<'s> {
                     }
                 }
                 image.names.iter().for_each(|name| index.give(name, &image.id));
-                named.extend(index.images.get(&image.id).into_iter().flat_map(ImageRecord::blobs).cloned());
-                named.insert(image.id);
+                kept.extend(index.images.get(&image.id).into_iter().flat_map(ImageRecord::blobs).cloned());
+                kept.insert(image.id);
             }
             // The image may keep the bytes it had instead of those that came now.
-            if brought.iter().any(|blob| !named.contains(blob)) {
+            if brought.iter().any(|blob| !kept.contains(blob)) {
                 self.store.owe_collection()?;
             }
             Ok(())
@@ -499,14 +527,7 @@ impl<'s> Staging<'s> {
             stopped: &self.stopped,
             not_written: None,
         };
-        let result = if makes_folder {
-            self.unpack(&mut source, name)
-                .map(|(aside, unpacked)| (unpacked.sums.clone(), Some((aside, unpacked))))
-        } else {
-            let sums = Stream::open(&mut source, CEILINGS.bytes).and_then(Stream::finish);
-            sums.map(|sums| (sums, None))
-                .map_err(|e| StagingError::Layer(LayerError::Read { layer: name.to_owned(), source: e }))
-        };
+        let result = self.read_all(&mut source, name, makes_folder);
         match (result, expected) {
             (Ok((sums, unpacked)), _) => Ok(Taken { sums, unpacked, blob }),
             (Err(_), _) if self.stopped.load(Ordering::Relaxed) => {
@@ -524,12 +545,25 @@ impl<'s> Staging<'s> {
         }
     }
 
-    fn unpack<R: Read>(&self, source: R, name: &str) -> Result<(Aside, Unpacked), StagingError> {
+    fn read_all<R: Read>(
+        &self,
+        source: R,
+        name: &str,
+        makes_folder: bool,
+    ) -> Result<(Sums, Option<(Aside, Unpacked)>), StagingError> {
+        let wrong = |source| StagingError::Layer(LayerError::Read { layer: name.to_owned(), source });
+        let stream = Stream::open(source, CEILINGS.bytes).map_err(wrong)?;
+        let _alone = (stream.window_bytes() > WINDOW_BYTES_SHARED)
+            .then(|| self.large_window.lock().unwrap_or_else(PoisonError::into_inner));
+        if !makes_folder {
+            return Ok((stream.finish().map_err(wrong)?, None));
+        }
         let aside = self.part();
         rustix::fs::mkdir(&aside.0, Mode::RWXU)
             .map_err(|e| broken(FsError::new("make the folder", &aside.0, e)))?;
-        let unpacked = unpack(source, name, &aside.0.join("fs"), self.owners, &CEILINGS);
-        Ok((aside, unpacked.map_err(StagingError::Layer)?))
+        let unpacked = unpack(stream, name, &aside.0.join("fs"), self.owners, &CEILINGS);
+        let unpacked = unpacked.map_err(StagingError::Layer)?;
+        Ok((unpacked.sums.clone(), Some((aside, unpacked))))
     }
 
     /// Remembers a layer that is right, to be promoted.
@@ -538,6 +572,7 @@ impl<'s> Staging<'s> {
             write_json(&aside.0, "owners.json", &OwnersJson::of(unpacked)).map_err(StagingError::Store)?;
             let note = LayerNote::of(unpacked, self.owners);
             write_json(&aside.0, "layer.json", &note).map_err(StagingError::Store)?;
+            lids::note(&aside.0, &unpacked.implied).map_err(broken)?;
         }
         let mut state = self.state();
         let diff_id = &wanted.diff_id;
@@ -556,22 +591,36 @@ impl<'s> Staging<'s> {
         Ok(())
     }
 
+    /// Writes what was made to the disk: one syncfs(2) for all of it. Where nothing but small blobs is
+    /// new there is no wait: one that is lost shows by its digest.
+    fn sync(&self) -> Result<(), StagingError> {
+        if self.state().folders.is_empty() && self.state().came.is_empty() {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let synced = rustix::fs::open(&self.session.0, flags, Mode::empty()).and_then(rustix::fs::syncfs);
+        synced.map_err(|e| broken(FsError::new("write to the disk what is in", &self.session.0, e)))
+    }
+
     /// Moves everything to its place. The caller holds the lock of the store, so that nobody takes
     /// for garbage what no image names yet.
-    fn promote(&self) -> Result<(), StoreError> {
+    /// Tells which layers have a new folder.
+    fn promote(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut promoted = BTreeSet::new();
         let mut state = self.state();
         for (digest, aside) in std::mem::take(&mut state.blobs) {
             let place = self.store.blob(&digest);
             std::fs::rename(&aside.0, &place)
                 .map_err(|e| StoreError::Fs(FsError::new("move a blob to", place, e)))?;
         }
-        for Folder { aside, place } in std::mem::take(&mut state.folders).into_values() {
+        for (diff_id, Folder { aside, place }) in std::mem::take(&mut state.folders) {
             let moved = rename(&aside.0, &place).or_else(|_occupied| {
                 // Only a damaged layer is in the way: a whole one would not have been missing.
                 rename(&place, &aside.0.with_extension("old"))?;
                 rename(&aside.0, &place)
             });
             moved.map_err(StoreError::Fs)?;
+            promoted.insert(diff_id);
         }
         for (diff_id, (blob, blob_bytes)) in std::mem::take(&mut state.came) {
             let Some(dir) = self.store.layer(&diff_id) else { continue };
@@ -581,7 +630,19 @@ impl<'s> Staging<'s> {
                 write_json(&dir, "layer.json", &note)?;
             }
         }
-        Ok(())
+        Ok(promoted)
+    }
+
+    /// Makes the lid of a stack of layers, when it needs one and has none.
+    fn put_lid(&self, diff_ids: &[Digest]) -> Result<(), StoreError> {
+        let Some(dirs) = self.store.stack(diff_ids) else { return Ok(()) };
+        let Some(place) = lids::place(diff_ids, &dirs).filter(|place| !place.exists()) else { return Ok(()) };
+        let aside = self.part();
+        let made = lids::make(&dirs, &aside.0, self.owners).and_then(|()| {
+            place.parent().map_or(Ok(()), make_private_dirs)?;
+            rename(&aside.0, &place)
+        });
+        made.map_err(StoreError::Fs)
     }
 
     /// What the image says of one of its layers, which must be there by now.

@@ -25,10 +25,13 @@ use crate::image::config::{CONFIG_BYTES_MAX, ConfigError, ImageConfig, Platform}
 use crate::image::index::{ImageRecord, Index, Meant, VERSION};
 use crate::image::layer::Unpacked;
 use crate::image::leases::{self, Inside, Lease};
+use crate::image::lids;
 use crate::image::stream::digest_of;
-use crate::image::tree::{Ids, Owners, remove_at};
+use crate::image::tree::{Ids, Owners};
 use crate::names::{Digest, ImageReference};
-use crate::sys::fs::{FsError, Lock, make_private_dirs, open_dir, random_bytes, read_file, replace_file};
+use crate::sys::fs::{
+    FsError, Lock, make_private_dirs, open_dir, random_bytes, read_file, remove_at, replace_file,
+};
 
 /// Largest `images.json`, in bytes: some hundred thousand images.
 const IMAGES_JSON_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -331,6 +334,13 @@ impl Store {
             }
         }
         image.layers.reverse();
+        let lid =
+            lids::place(&image.config.diff_ids, &self.stack(&image.config.diff_ids).unwrap_or_default());
+        if let Some(lid) = lid {
+            let is_there = lid.exists().then_some(());
+            is_there.ok_or_else(|| damaged(lid.display().to_string()))?;
+            image.layers.extend(lids::folder(&lid));
+        }
         Ok(image)
     }
 
@@ -453,6 +463,11 @@ impl Store {
             .map(|owners| self.layer_place(diff_id, owners))
             .into_iter()
             .find(|dir| dir.join("layer.json").exists())
+    }
+
+    /// The folders of layers that are all there, in their order.
+    pub fn stack(&self, diff_ids: &[Digest]) -> Option<Vec<PathBuf>> {
+        diff_ids.iter().map(|diff_id| self.layer(diff_id)).collect()
     }
 
     /// Where a layer is, or would be: with its owners, or with its owners written down.

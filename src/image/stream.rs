@@ -15,6 +15,8 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 const FREE_BYTES: u64 = 64 * 1024 * 1024;
 /// … and beyond it to this many times what is stored; gzip alone can make 1032 times.
 const RATIO_MAX: u64 = 200;
+/// Bytes of a blob that tell how to read it: the longest zstd frame header.
+const HEAD_BYTES: usize = 18;
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 128 * 1024;
 
@@ -71,6 +73,7 @@ pub struct Stream<R: Read> {
     hash: Option<Sha256>,
     bytes: u64,
     bytes_max: u64,
+    window_bytes: u64,
 }
 
 /// How a blob is stored.
@@ -127,12 +130,25 @@ impl<R: Read> Stream<R> {
     /// # Errors
     /// What the reader says, or that the zstd frame cannot be opened.
     pub fn open(source: R, bytes_max: u64) -> io::Result<Self> {
-        let counted = Counted { inner: source, hash: Some(Sha256::new()), bytes: 0 };
+        Self::opened(source, bytes_max, true)
+    }
+
+    /// The same for bytes whose digests nobody asks for: [`Stream::finish`] has no answer then.
+    ///
+    /// # Errors
+    /// As [`Stream::open`].
+    pub fn open_unhashed(source: R, bytes_max: u64) -> io::Result<Self> {
+        Self::opened(source, bytes_max, false)
+    }
+
+    fn opened(source: R, bytes_max: u64, is_hashed: bool) -> io::Result<Self> {
+        let counted = Counted { inner: source, hash: is_hashed.then(Sha256::new), bytes: 0 };
         let mut buffered = BufReader::with_capacity(BUFFER_BYTES, counted);
-        let mut magic = Vec::with_capacity(4);
-        buffered.by_ref().take(4).read_to_end(&mut magic)?;
-        let compression = Compression::of(&magic);
-        let peeked = Cursor::new(magic).chain(buffered);
+        let mut first = Vec::with_capacity(HEAD_BYTES);
+        buffered.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut first)?;
+        let compression = Compression::of(&first);
+        let window_bytes = if compression == Compression::Zstd { zstd_window(&first) } else { 0 };
+        let peeked = Cursor::new(first).chain(buffered);
         let decoder = match compression {
             Compression::Plain => Decoder::Plain(peeked),
             Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(peeked))),
@@ -142,13 +158,18 @@ impl<R: Read> Stream<R> {
                 Decoder::Zstd(Box::new(decoder))
             }
         };
-        let hash = (compression != Compression::Plain).then(Sha256::new);
-        Ok(Self { decoder, hash, bytes: 0, bytes_max })
+        let hash = (is_hashed && compression != Compression::Plain).then(Sha256::new);
+        Ok(Self { decoder, hash, bytes: 0, bytes_max, window_bytes })
     }
 
     /// Whether nothing is decompressed.
     pub fn is_plain(&self) -> bool {
         self.decoder.compression() == Compression::Plain
+    }
+
+    /// How much memory decompressing takes: the window of the first zstd frame, in bytes.
+    pub fn window_bytes(&self) -> u64 {
+        self.window_bytes
     }
 
     /// Reads what is left and tells what the whole blob was.
@@ -188,8 +209,7 @@ impl<R: Read> Read for Stream<R> {
         if self.bytes > self.bytes_max {
             return limit(format!("it decompresses to more than {} bytes", self.bytes_max));
         }
-        if self.hash.is_some()
-            && self.bytes > FREE_BYTES.saturating_add(stored_bytes.saturating_mul(RATIO_MAX))
+        if !self.is_plain() && self.bytes > FREE_BYTES.saturating_add(stored_bytes.saturating_mul(RATIO_MAX))
         {
             return limit(format!("it decompresses to more than {RATIO_MAX} times what is stored"));
         }
@@ -205,4 +225,52 @@ impl<R: Read> Source for Stream<R> {}
 /// The digest of bytes in memory.
 pub fn digest_of(bytes: &[u8]) -> Digest {
     Digest::from_bytes(&Sha256::digest(bytes).into())
+}
+
+/// The window that a zstd frame header asks for, in bytes (RFC 8878, 3.1.1.1). What is cut off counts as 0.
+fn zstd_window(header: &[u8]) -> u64 {
+    let byte = |at: usize| header.get(at).map_or(0, |byte| u64::from(*byte));
+    let descriptor = byte(4);
+    if descriptor & 0x20 == 0 {
+        let (exponent, mantissa) = (byte(5) >> 3, byte(5) & 7);
+        let base = 1 << (10 + exponent);
+        return base + (base / 8) * mantissa;
+    }
+    // A single segment has no window of its own: it is as large as the content.
+    let at = 5 + [0, 1, 2, 4][(descriptor & 3) as usize];
+    let (length, more) = [(1, 0), (2, 256), (4, 0), (8, 0)][(descriptor >> 6) as usize];
+    (0..length).fold(0, |size, i| size | byte(at + i) << (8 * i)).saturating_add(more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    /// A zstd stream with a window of 2^`log` bytes and at least as much content, whose size the frame
+    /// tells or not.
+    fn zstd_of(log: u32, bytes: usize, tells_size: bool) -> Vec<u8> {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(log).unwrap();
+        encoder.include_contentsize(tells_size).unwrap();
+        if tells_size {
+            encoder.set_pledged_src_size(Some(bytes as u64)).unwrap();
+        }
+        encoder.write_all(&vec![7; bytes]).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn the_window_of_a_zstd_stream_is_known_before_it_is_decompressed() {
+        let window = |bytes: &[u8]| Stream::open(bytes, 1 << 40).unwrap().window_bytes();
+        assert_eq!(window(&zstd_of(23, 10 << 20, false)), 8 << 20);
+        assert_eq!(window(&zstd_of(25, 10 << 20, false)), 32 << 20);
+        assert_eq!(window(&zstd_of(25, 40 << 20, true)), 32 << 20);
+        // Smaller than its window, the content is a single segment and as large as it says.
+        for bytes in [100, 300, 70_000, 10 << 20] {
+            assert_eq!(window(&zstd_of(25, bytes, true)), bytes as u64);
+        }
+        assert_eq!(window(b"plain text and nothing else"), 0);
+        assert_eq!(window(&[0x28, 0xb5, 0x2f, 0xfd]), 1 << 10);
+    }
 }

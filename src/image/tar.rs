@@ -7,9 +7,9 @@
 use std::io::{self, Read};
 
 use crate::image::header::{
-    BLOCK, Extended, Kind, PATH_BYTES_MAX, PAX_BYTES_MAX, Piece, SPARSE_MAP_BYTES_MAX, TarError,
-    check_pieces, decimal, kind_of, number, padded, parse_pax, pieces_of, plain_path, push_pieces,
-    read_error, signed, until_nul, verify, wrong,
+    BLOCK, Dialect, Extended, Kind, PATH_BYTES_MAX, PAX_BYTES_MAX, Piece, SPARSE_MAP_BYTES_MAX, TarError,
+    check_numbers, check_pieces, decimal, dialect, kind_of, number, padded, parse_pax, pieces_of, plain_path,
+    push_pieces, read_error, signed, until_nul, verify, wrong,
 };
 
 /// One entry; its bytes are read from the [`Reader`] that gave it.
@@ -108,7 +108,9 @@ impl<S: Source> Reader<S> {
                 };
             }
             verify(&block, at)?;
+            let dialect = dialect(&block).ok_or(wrong(at, "its magic is of no known format"))?;
             let stored = number(&block[124..136], at)?;
+            check_numbers(&block, dialect, at)?;
             match block[156] {
                 b'g' => self.check_global(stored, at)?,
                 b'x' => {
@@ -119,12 +121,14 @@ impl<S: Source> Reader<S> {
                     parse_pax(&text, &mut extended, at)?;
                 }
                 b'L' | b'K' => {
-                    let mut name = self.read_body(stored, PATH_BYTES_MAX as u64 + 1, "bytes in a name")?;
-                    name.truncate(name.iter().position(|b| *b == 0).unwrap_or(name.len()));
+                    let name = self.long_name(stored, at)?;
                     let slot = if block[156] == b'L' { &mut extended.path } else { &mut extended.link };
                     if slot.replace(name).is_some() {
                         return Err(wrong(at, "the entry has two long names"));
                     }
+                }
+                _ if extended.is_sparse() && dialect != Dialect::Ustar => {
+                    return Err(wrong(at, "it is sparse by PAX and not of that format"));
                 }
                 _ => return self.entry(&block, stored, extended, at).map(Some),
             }
@@ -151,7 +155,13 @@ impl<S: Source> Reader<S> {
         if path.contains(&0) || link.contains(&0) {
             return Err(wrong(at, "a name has a NUL byte"));
         }
-        let kind = kind_of(block[156], &path).ok_or(wrong(at, "its kind is not known"))?;
+        let kind = kind_of(block, &path).ok_or(wrong(at, "its kind is not known"))?;
+        if path.is_empty() {
+            return Err(wrong(at, "it has no name"));
+        }
+        if link.is_empty() && matches!(kind, Kind::HardLink | Kind::Symlink) {
+            return Err(wrong(at, "it is a link to nothing"));
+        }
         if kind != Kind::File && stored != 0 {
             return Err(wrong(at, "it has a size and its kind has no bytes"));
         }
@@ -174,9 +184,10 @@ impl<S: Source> Reader<S> {
             None => Vec::new(),
         };
         let mode = u32::try_from(number(&block[100..108], at)? & 0o7777).unwrap_or(0);
-        let is_device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
-        let device =
-            if is_device { (number(&block[329..337], at)?, number(&block[337..345], at)?) } else { (0, 0) };
+        let device = match dialect(block) {
+            Some(Dialect::Old) | None => (0, 0),
+            Some(_) => (number(&block[329..337], at)?, number(&block[337..345], at)?),
+        };
         let mtime = match extended.mtime {
             Some(mtime) => mtime,
             None => (signed(&block[136..148], at)?, 0),
@@ -289,6 +300,24 @@ impl<S: Source> Reader<S> {
         self.fill(&mut body)?;
         self.to_next = bytes.next_multiple_of(BLOCK as u64) - bytes;
         Ok(body)
+    }
+
+    /// The body of a long name. Some readers end it by its size and some by its NUL: both must be there.
+    fn long_name(&mut self, bytes: u64, at: u64) -> Result<Vec<u8>, TarError> {
+        let mut name = self.read_body(bytes, PATH_BYTES_MAX as u64 + 1, "bytes in a name")?;
+        let mut after = [1];
+        match name.iter().position(|b| *b == 0) {
+            Some(end) => name.truncate(end),
+            None if self.to_next > 0 => {
+                self.fill(&mut after)?;
+                self.to_next -= 1;
+            }
+            None => {}
+        }
+        if name.len() as u64 == bytes && after != [0] {
+            return Err(wrong(at, "its long name does not end"));
+        }
+        Ok(name)
     }
 
     /// One block; nothing when the bytes end before it.

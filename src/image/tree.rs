@@ -16,12 +16,12 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, T
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::sys::fs::{FsError, open_in_root};
+use crate::sys::fs::{FsError, open_in_root, remove_at};
 
 /// Most different users, and most different groups, of the files of one layer.
 const IDS_MAX: usize = 65_536;
 /// The mark overlay looks for when it is mounted with `userxattr`.
-const OPAQUE: &str = "user.overlay.opaque";
+pub const OPAQUE: &str = "user.overlay.opaque";
 /// Mode of a folder that no entry described, as Docker has it.
 const DIR_MODE: u32 = 0o755;
 
@@ -77,6 +77,8 @@ pub struct Attributes {
 struct Later {
     mode: u32,
     mtime: Option<(i64, u32)>,
+    /// Nobody described it: what the layers below say of it holds.
+    is_implied: bool,
 }
 
 /// A parent folder that is open: its true path and its descriptor.
@@ -95,6 +97,8 @@ pub struct Tree {
     ids: Ids,
     owned: BTreeMap<Vec<u8>, (u32, u32)>,
     later: BTreeMap<Vec<u8>, Later>,
+    later_bytes: usize,
+    later_bytes_max: usize,
     parent: Option<Parent>,
     xattrs_lost: u64,
 }
@@ -106,16 +110,19 @@ pub struct Filled {
     pub ids: Ids,
     /// Paths that do not belong to 0:0, and their owner and group.
     pub owned: BTreeMap<Vec<u8>, (u32, u32)>,
+    /// Folders that are only there because something lies in them; the root is the empty path.
+    pub implied: Vec<Vec<u8>>,
     /// Extended attributes that the file system under the folder cannot keep.
     pub xattrs_lost: u64,
 }
 
 impl Tree {
-    /// Makes the folder `dir`, which must be new, and opens it to be filled.
+    /// Makes the folder `dir`, which must be new, and opens it to be filled. The names of all its
+    /// folders may together take `names_bytes_max` bytes: they are kept until the end.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn make(dir: &Path, owners: Owners) -> Result<Self, FsError> {
+    pub fn make(dir: &Path, owners: Owners, names_bytes_max: usize) -> Result<Self, FsError> {
         let new = rustix::fs::mkdir(dir, Mode::RWXU);
         new.map_err(|e| FsError::new("make the folder", dir, e))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -126,10 +133,12 @@ impl Tree {
             ids: Ids::default(),
             owned: BTreeMap::new(),
             later: BTreeMap::new(),
+            later_bytes: 0,
+            later_bytes_max: names_bytes_max,
             parent: None,
             xattrs_lost: 0,
         };
-        tree.later.insert(Vec::new(), Later { mode: DIR_MODE, mtime: None });
+        tree.later.insert(Vec::new(), Later { mode: DIR_MODE, mtime: None, is_implied: true });
         tree.own(b"", 0, 0)?;
         Ok(tree)
     }
@@ -182,9 +191,8 @@ impl Tree {
             rustix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(at("give to its owner"))?;
         }
         self.set_xattrs(path, fd.as_fd(), attributes)?;
-        let later = Later { mode: attributes.mode, mtime: Some(attributes.mtime) };
-        self.later.insert(true_path, later);
-        Ok(())
+        let later = Later { mode: attributes.mode, mtime: Some(attributes.mtime), is_implied: false };
+        self.finish_later(true_path, later)
     }
 
     /// Makes a symbolic link. Its target is text that nobody here follows.
@@ -280,7 +288,13 @@ impl Tree {
                 rustix::fs::futimens(&fd, &times(later.mtime)).map_err(at)?;
             }
         }
-        Ok(Filled { ids: self.ids, owned: self.owned, xattrs_lost: self.xattrs_lost })
+        let implied = self.later.into_iter().filter(|(_, later)| later.is_implied).map(|(path, _)| path);
+        Ok(Filled {
+            ids: self.ids,
+            owned: self.owned,
+            implied: implied.collect(),
+            xattrs_lost: self.xattrs_lost,
+        })
     }
 
     fn set_xattrs(
@@ -348,9 +362,9 @@ impl Tree {
         let (dir, name) = self.parent_and_name(path)?;
         let made = rustix::fs::mkdirat(dir, name, Mode::RWXU);
         let is_there = made == Err(Errno::EXIST) && is_dir(dir, name);
+        let was_hidden = made == Err(Errno::EXIST) && is_whiteout(dir, name);
         match made {
             Err(Errno::EXIST) if !is_there => {
-                let was_hidden = is_whiteout(dir, name);
                 if !replace && !was_hidden {
                     return Err(at(Errno::NOTDIR));
                 }
@@ -368,9 +382,23 @@ impl Tree {
         let true_path = self.parent_path(path);
         if !is_there {
             self.own(&true_path, 0, 0)?;
-            self.later.insert(true_path.clone(), Later { mode: DIR_MODE, mtime: None });
+            // What stands where the same layer hid something is new and owes nothing to what was hidden.
+            let is_implied = !was_hidden;
+            self.finish_later(true_path.clone(), Later { mode: DIR_MODE, mtime: None, is_implied })?;
         }
         Ok(true_path)
+    }
+
+    /// Remembers what a folder gets at the end.
+    fn finish_later(&mut self, path: Vec<u8>, later: Later) -> Result<(), FsError> {
+        self.later_bytes += path.len() + 64;
+        if self.later_bytes > self.later_bytes_max {
+            let why = format!("the names of its folders have more than {} bytes", self.later_bytes_max);
+            let source = io::Error::new(io::ErrorKind::FileTooLarge, why);
+            return Err(FsError::new("keep the name of", shown(&path), source));
+        }
+        self.later.insert(path, later);
+        Ok(())
     }
 
     /// Removes what is at `path`, with everything in it, and forgets it.
@@ -494,61 +522,4 @@ fn is_dir(dir: BorrowedFd<'_>, name: &OsStr) -> bool {
 fn is_whiteout(dir: BorrowedFd<'_>, name: &OsStr) -> bool {
     let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
     stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice)
-}
-
-/// Removes `name` of the folder `dir` and everything in it, whatever the modes; a link is removed,
-/// never followed, and no path of the tree is ever put together.
-///
-/// # Errors
-/// What the kernel says about the first thing that cannot be removed.
-pub fn remove_at(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(Errno::NOENT) => return Ok(()),
-        other => return other,
-    }
-    // A stack instead of recursion: the depth is not ours to choose.
-    let mut open = vec![(opened_for_removal(dir, name)?, name.to_os_string())];
-    while let Some((fd, _)) = open.last() {
-        let mut inner = None;
-        for entry in rustix::fs::Dir::read_from(fd)? {
-            let entry = entry?;
-            let entry = OsStr::from_bytes(entry.file_name().to_bytes());
-            if entry == "." || entry == ".." {
-                continue;
-            }
-            match rustix::fs::unlinkat(fd, entry, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR | Errno::PERM) => {
-                    inner = Some((opened_for_removal(fd.as_fd(), entry)?, entry.to_os_string()));
-                    break;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        match inner {
-            Some(inner) => open.push(inner),
-            None => {
-                let Some((_, done)) = open.pop() else { break };
-                let above = open.last().map_or(dir, |(fd, _)| fd.as_fd());
-                rustix::fs::unlinkat(above, &done, AtFlags::REMOVEDIR)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Opens a folder that is about to go, with the right to change it.
-fn opened_for_removal(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let fd = match open_dir_at(dir, name) {
-        Err(Errno::ACCESS) => {
-            rustix::fs::chmodat(dir, name, Mode::RWXU, AtFlags::empty())?;
-            open_dir_at(dir, name)?
-        }
-        other => other?,
-    };
-    // Without it nothing in a folder of mode 0555 could be removed by an ordinary user. Where the
-    // folder is somebody else's this fails, and removing tells.
-    let _mode = rustix::fs::fchmod(&fd, Mode::RWXU);
-    Ok(fd)
 }

@@ -71,7 +71,8 @@ impl Token {
         match self.kind {
             Kind::End => "EOF".to_owned(),
             Kind::Error => self.text.clone(),
-            Kind::Keyword => format!("<{}>", self.text),
+            // In Go's list of tokens they stand among the keywords.
+            Kind::Keyword | Kind::Dot | Kind::Nil => format!("<{}>", self.text),
             _ if self.text.len() > 10 => format!("{:?}...", self.text.chars().take(10).collect::<String>()),
             _ => format!("{:?}", self.text),
         }
@@ -254,7 +255,7 @@ impl<'t> Lexer<'t> {
                 None => return Err(self.wrong("unterminated raw quoted string")),
             },
             '$' => self.name(Kind::Variable, Kind::Variable)?,
-            '.' if !self.peek().is_some_and(|c| c.is_ascii_digit()) => self.name(Kind::Field, Kind::Dot)?,
+            '.' if self.peek().is_some_and(|c| !c.is_ascii_digit()) => self.name(Kind::Field, Kind::Dot)?,
             '.' | '+' | '-' | '0'..='9' => self.number()?,
             c if is_word(c) => self.word()?,
             '(' => {

@@ -221,6 +221,7 @@ pub fn parse(text: &str, knows: fn(&str) -> bool) -> Result<Tree, TemplateError>
         variables: vec!["$".to_owned()],
         depth: 0,
         ranges: 0,
+        action_line: 1,
         defined: BTreeMap::new(),
         knows,
     };
@@ -228,7 +229,13 @@ pub fn parse(text: &str, knows: fn(&str) -> bool) -> Result<Tree, TemplateError>
     match end {
         ListEnd::Eof => Ok(Tree { text: text.to_owned(), nodes, defined: parser.defined }),
         ListEnd::End => parser.wrong("unexpected {{end}}"),
-        ListEnd::Else => parser.wrong("unexpected {{else}}"),
+        ListEnd::Else => {
+            parser.skip_space();
+            if !matches!(parser.peek().text.as_str(), "if" | "with") {
+                parser.expect(Kind::Close, "else")?;
+            }
+            parser.wrong("unexpected {{else}}")
+        }
     }
 }
 
@@ -247,6 +254,8 @@ struct Parser {
     variables: Vec<String>,
     depth: usize,
     ranges: usize,
+    /// The line where the action under way begins.
+    action_line: usize,
     defined: BTreeMap<String, Vec<Node>>,
     knows: fn(&str) -> bool,
 }
@@ -284,7 +293,11 @@ impl Parser {
 
     fn unexpected<T>(&self, token: &Token, context: &str) -> Parsed<T> {
         let reason = match token.kind {
-            Kind::Error => token.text.clone(),
+            Kind::Error if token.line == self.action_line => token.text.clone(),
+            Kind::Error => {
+                let begun = if token.text.ends_with(" action") { "" } else { " in action" };
+                format!("{}{begun} started at :{}", token.text, self.action_line)
+            }
             _ => format!("unexpected {} in {context}", token.shown()),
         };
         Err(TemplateError::Parse { line: token.line, reason })
@@ -312,6 +325,7 @@ impl Parser {
                 Kind::End => return Ok((nodes, ListEnd::Eof)),
                 Kind::Text => nodes.push(Node::Text(token.text)),
                 Kind::Open => {
+                    self.action_line = token.line;
                     self.skip_space();
                     if self.peek().kind != Kind::Keyword {
                         // What it declares lives on to the end of the list it stands in.
@@ -588,10 +602,10 @@ impl Parser {
                 return self.wrong(format!("undefined variable {:?}", token.text));
             }
             Kind::Char | Kind::Number => match number(&token.text) {
-                Some(operand) => operand,
-                None => {
+                Ok(operand) => operand,
+                Err(reason) => {
                     self.take();
-                    return self.wrong(format!("illegal number syntax: {:?}", token.text));
+                    return self.wrong(reason);
                 }
             },
             Kind::Quoted | Kind::Raw => match unquoted(&token.text) {
@@ -654,12 +668,17 @@ fn unquoted(literal: &str) -> Option<String> {
 }
 
 /// A number or a character as Go reads it.
-fn number(shown: &str) -> Option<Operand> {
+///
+/// # Errors
+/// What Go says of it.
+fn number(shown: &str) -> Result<Operand, String> {
     if shown.starts_with('\'') {
-        let text = unquoted(shown)?;
+        let text = unquoted(shown).unwrap_or_default();
         let mut chars = text.chars();
-        let (first, rest) = (chars.next()?, chars.next());
-        return rest.is_none().then(|| Operand::Int(u32::from(first).into(), shown.to_owned()));
+        return match (chars.next(), chars.next()) {
+            (Some(only), None) => Ok(Operand::Int(u32::from(only).into(), shown.to_owned())),
+            _ => Err(format!("malformed character constant: {shown}")),
+        };
     }
     let (sign, digits) = match shown.strip_prefix('-') {
         Some(digits) => (-1, digits),
@@ -680,12 +699,17 @@ fn number(shown: &str) -> Option<Operand> {
     };
     let range = i128::from(i64::MIN)..=i128::from(u64::MAX);
     if let Some(value) = whole.map(|value| value * sign).filter(|value| range.contains(value)) {
-        return Some(Operand::Int(value, shown.to_owned()));
+        return Ok(Operand::Int(value, shown.to_owned()));
     }
-    let value = plain.parse::<f64>().ok().filter(|value| value.is_finite())?;
+    let Some(value) = plain.parse::<f64>().ok().filter(|value| value.is_finite()) else {
+        return Err(format!("illegal number syntax: {shown:?}"));
+    };
+    if !shown.contains(['.', 'e', 'E']) {
+        return Err(format!("integer overflow: {shown:?}"));
+    }
     #[expect(clippy::cast_precision_loss, reason = "it is 1 or -1")]
     let value = value * sign as f64;
-    Some(Operand::Float(value, shown.to_owned()))
+    Ok(Operand::Float(value, shown.to_owned()))
 }
 
 #[cfg(test)]
@@ -738,9 +762,9 @@ mod tests {
     #[test]
     fn literals_are_read_as_go_reads_them() {
         for (text, value) in [("1", 1), ("-7", -7), ("0x1F", 31), ("010", 8), ("'a'", 97), ("1_000", 1000)] {
-            assert!(matches!(number(text), Some(Operand::Int(found, _)) if found == value), "{text}");
+            assert!(matches!(number(text), Ok(Operand::Int(found, _)) if found == value), "{text}");
         }
-        assert!(matches!(number("1.5"), Some(Operand::Float(..))));
+        assert!(matches!(number("1.5"), Ok(Operand::Float(..))));
         assert_eq!(unquoted("\"a\\tb\\u00e9\\x41\\101\"").as_deref(), Some("a\tb\u{e9}AA"));
         assert_eq!(unquoted("`a\\n`").as_deref(), Some("a\\n"));
         assert_eq!(unquoted("\"\\777\""), None);

@@ -282,6 +282,7 @@ fn whole(value: i128, verb: char, layout: Layout) -> Option<String> {
             let text = match verb {
                 'c' => c.to_string(),
                 'q' => format!("'{}'", quoted(&c.to_string(), '\'')),
+                _ if layout.sharp => format!("U+{size:04X} '{c}'"),
                 _ => format!("U+{size:04X}"),
             };
             return Some(padded(text, layout));
@@ -349,12 +350,35 @@ fn texts(text: &str, verb: char, layout: Layout) -> Option<String> {
         'q' if layout.sharp && !text.contains(|c: char| c == '`' || c.is_control() && c != '\t') => {
             format!("`{kept}`")
         }
+        'q' if layout.plus => format!("\"{}\"", ascii(&quoted(&kept, '"'))),
         'q' => quote(&kept),
-        'x' => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
-        'X' => text.bytes().map(|byte| format!("{byte:02X}")).collect(),
+        'x' => hex(text, layout),
+        'X' => hex(text, layout).to_uppercase(),
         _ => return None,
     };
     Some(padded(out, layout))
+}
+
+/// Bytes as hexadecimal digits; the flag space sets them apart, and `#` marks them.
+fn hex(text: &str, layout: Layout) -> String {
+    let bytes = text.as_bytes().iter().take(layout.precision.unwrap_or(usize::MAX));
+    let digits: Vec<String> = bytes.map(|byte| format!("{byte:02x}")).collect();
+    match (layout.space, layout.sharp && !digits.is_empty()) {
+        (true, true) => format!("0x{}", digits.join(" 0x")),
+        (true, false) => digits.join(" "),
+        (false, true) => format!("0x{}", digits.concat()),
+        (false, false) => digits.concat(),
+    }
+}
+
+/// Everything that is not ASCII escaped.
+fn ascii(text: &str) -> String {
+    let escaped = |c: char| match u32::from(c) {
+        0..0x80 => c.to_string(),
+        code @ 0x80..0x1_0000 => format!("\\u{code:04x}"),
+        code => format!("\\U{code:08x}"),
+    };
+    text.chars().map(escaped).collect()
 }
 
 /// `strconv.Quote`

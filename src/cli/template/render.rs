@@ -109,7 +109,7 @@ enum At<'t> {
     Pipe(&'t Pipe),
     Command(&'t Command),
     Word(&'t Word),
-    Template(usize, &'t str),
+    Template(usize, &'t str, Option<&'t Pipe>),
 }
 
 /// What follows a list.
@@ -163,7 +163,8 @@ impl<'t> Run<'t> {
             At::Pipe(pipe) => (pipe.at, pipe.to_string()),
             At::Command(command) => (command.at, command.to_string()),
             At::Word(word) => (word.at, word.operand.to_string()),
-            At::Template(at, name) => (at, format!("{{{{template {name:?}}}}}")),
+            At::Template(at, name, None) => (at, format!("{{{{template {name:?}}}}}")),
+            At::Template(at, name, Some(pipe)) => (at, format!("{{{{template {name:?} {pipe}}}}}")),
         };
         let before = self.tree.text.get(..at).unwrap_or_default();
         let column = before.rfind('\n').map_or(at, |line| at - line - 1);
@@ -253,6 +254,9 @@ impl<'t> Run<'t> {
         let mut ran = false;
         let pairs = over.pairs();
         let count = match &over {
+            Val::Int(count) if branch.pipe.variables.len() > 1 => {
+                return self.wrong(format!("can't use {count} to iterate over more than one variable"));
+            }
             Val::Int(count) => usize::try_from(*count).unwrap_or(0),
             _ if over.is_nil() => 0,
             _ if over.text().is_some() => {
@@ -303,7 +307,7 @@ impl<'t> Run<'t> {
     }
 
     fn template(&mut self, dot: &Val<'t>, at: usize, name: &'t str, pipe: Option<&'t Pipe>) -> Done<()> {
-        self.at = At::Template(at, name);
+        self.at = At::Template(at, name, pipe);
         let Some(nodes) = self.tree.defined.get(name) else {
             return self.wrong(format!("template {name:?} not defined"));
         };
@@ -368,11 +372,15 @@ impl<'t> Run<'t> {
             return self.operand(dot, word, args, last);
         }
         self.at = match &word.operand {
-            Operand::Group(_) | Operand::Variable(..) => self.at,
+            Operand::Group(_) => self.at,
             _ => At::Word(word),
         };
         if !args.is_empty() || last.is_some() {
-            return self.wrong(format!("can't give argument to non-function {}", word.operand));
+            let shown = match &word.operand {
+                Operand::Group(pipe) => pipe.to_string(),
+                other => other.to_string(),
+            };
+            return self.wrong(format!("can't give argument to non-function {shown}"));
         }
         if matches!(word.operand, Operand::Nil) {
             return self.wrong("nil is not a command");
@@ -392,6 +400,9 @@ impl<'t> Run<'t> {
             Operand::Dot => Ok(dot.clone()),
             Operand::Nil => Ok(Val::Absent),
             Operand::Bool(value) => Ok(Val::Bool(*value)),
+            Operand::Int(value, shown) if *value > i128::from(i64::MAX) => {
+                self.wrong(format!("{shown} overflows int"))
+            }
             Operand::Int(value, _) => Ok(Val::Int(*value)),
             Operand::Float(value, _) => Ok(Val::Float(*value)),
             Operand::Text(text, _) => Ok(Val::Text(text)),
@@ -407,8 +418,8 @@ impl<'t> Run<'t> {
                 self.fields(dot, value, names, args, last)
             }
             Operand::Chain(inner, names) => {
-                let value = self.operand(dot, inner, &[], None)?;
                 self.at = At::Word(word);
+                let value = self.operand(dot, inner, &[], None)?;
                 self.fields(dot, value, names, args, last)
             }
         }
@@ -530,6 +541,15 @@ impl<'t> Run<'t> {
         if self.is_heading && functions::is_idle_in_heading(name) {
             return Ok(values.swap_remove(0));
         }
+        if name == "call" {
+            self.at = at;
+            let shown = args.first().map_or_else(String::new, |word| word.operand.to_string());
+            return match &values[0] {
+                value if value.is_nil() => self.wrong("error calling call: call of nil"),
+                value => self
+                    .wrong(format!("error calling call: non-function {shown} of type {}", value.type_name())),
+            };
+        }
         let read = values.iter().filter_map(Val::text).map(str::len).sum::<usize>();
         self.step(1 + read / STEP_BYTES)?;
         let made = match functions::call(name, &values) {
@@ -592,37 +612,38 @@ impl<'t> Run<'t> {
             Takes::Any => return self.operand(dot, word, &[], None),
             Takes::Text => "string",
             Takes::Int => "integer",
+            Takes::Texts => "",
         };
         match &word.operand {
-            Operand::Nil => {
-                let go_type = if takes == Takes::Text { "string" } else { "int" };
-                self.wrong(format!("cannot assign nil to {go_type}"))
-            }
+            Operand::Nil if takes == Takes::Texts => Ok(Val::Absent),
+            Operand::Nil => self.wrong(format!("cannot assign nil to {}", takes.go_type())),
             // A literal is a whole number by its value, not by how it was written.
             Operand::Float(value, _) if takes == Takes::Int && value.fract() == 0.0 && value.abs() < 1e15 => {
                 Ok(Val::Int(format!("{value:.0}").parse().unwrap_or(0)))
             }
             Operand::Text(text, _) if takes == Takes::Text => Ok(Val::Text(text)),
             Operand::Int(value, _) if takes == Takes::Int => Ok(Val::Int(*value)),
+            Operand::Bool(_) | Operand::Int(..) | Operand::Float(..) | Operand::Text(..)
+                if takes == Takes::Texts =>
+            {
+                let (shown, go_type) = (&word.operand, takes.go_type());
+                self.wrong(format!("can't handle {shown} for arg of type {go_type}"))
+            }
             Operand::Bool(_) | Operand::Int(..) | Operand::Float(..) | Operand::Text(..) => {
                 self.wrong(format!("expected {expected}; found {}", word.operand))
             }
             _ => {
                 let value = self.operand(dot, word, &[], None)?;
-                self.at = At::Word(word);
                 self.validated(value, takes)
             }
         }
     }
 
     fn validated(&self, value: Val<'t>, takes: Takes) -> Done<Val<'t>> {
-        let go_type = match takes {
-            Takes::Any => return Ok(value),
-            Takes::Text if value.text().is_some() => return Ok(value),
-            Takes::Int if matches!(value, Val::Int(_)) => return Ok(value),
-            Takes::Text => "string",
-            Takes::Int => "int",
-        };
+        if takes.fits(&value) {
+            return Ok(value);
+        }
+        let go_type = takes.go_type();
         match value {
             Val::Absent => self.wrong(format!("invalid value; expected {go_type}")),
             other => {

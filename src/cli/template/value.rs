@@ -246,6 +246,10 @@ impl<'v> Val<'v> {
                 (_, Ok(value)) => Value::from(value),
                 _ => Value::Null,
             },
+            // Go writes 1.0 as 1.
+            Self::Float(value) if value.fract() == 0.0 && value.abs() < 1e15 => {
+                Value::from(format!("{value:.0}").parse::<i64>().unwrap_or(0))
+            }
             Self::Float(value) => Value::from(*value),
             Self::Text(text) => Value::from(*text),
             Self::Made(text) => Value::from(&**text),
