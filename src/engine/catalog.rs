@@ -301,7 +301,6 @@ pub fn history(host: &Host, text: &str) -> Result<Vec<Step>, Error> {
 /// What is wrong with the store.
 pub fn disk_usage(host: &Host) -> Result<DiskUsage, Error> {
     let store = storage::open(host)?;
-    let _stays = store.enter()?;
     let uses = storage::uses(host)?;
     let mut usage = DiskUsage::default();
     images_usage(&store, &uses, &mut usage)?;
