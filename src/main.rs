@@ -7,9 +7,10 @@ use cuddy::cli::{archives, containers, images, mcp, registries, system, terminal
 use cuddy::container::stage;
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
-use cuddy::sys::process::STAGE_ROLE;
+use cuddy::sys::process::{self, STAGE_ROLE};
 
 fn main() -> ExitCode {
+    process::keep_ended_children();
     let mut arguments = std::env::args_os();
     let code = if arguments.by_ref().nth(1).is_some_and(|role| role == STAGE_ROLE) {
         stage::run()

@@ -150,8 +150,12 @@ impl ImageReference {
     /// The short form a person reads: without the default registry and its folder.
     pub fn familiar(&self) -> String {
         let mut text = String::new();
-        if self.domain == DEFAULT_DOMAIN {
-            text.push_str(self.repository.strip_prefix(DEFAULT_FOLDER).unwrap_or(&self.repository));
+        let official = self.repository.strip_prefix(DEFAULT_FOLDER).filter(|name| !name.contains('/'));
+        let short = official.unwrap_or(&self.repository);
+        // Read again, the first folder must not be taken for a registry.
+        let is_plain = !short.split_once('/').is_some_and(|(first, _)| is_domain_part(first));
+        if self.domain == DEFAULT_DOMAIN && is_plain {
+            text.push_str(short);
         } else {
             text.push_str(&format!("{}/{}", self.domain, self.repository));
         }
@@ -190,9 +194,11 @@ impl FromStr for ImageReference {
         let (domain, repository) = match name.split_once('/') {
             Some((first, rest)) if is_domain_part(first) => (first.to_owned(), rest.to_owned()),
             Some(_) => (DEFAULT_DOMAIN.to_owned(), name.to_owned()),
-            None => (DEFAULT_DOMAIN.to_owned(), format!("{DEFAULT_FOLDER}{name}")),
+            None => (DEFAULT_DOMAIN.to_owned(), name.to_owned()),
         };
         let domain = if domain == "index.docker.io" { DEFAULT_DOMAIN.to_owned() } else { domain };
+        let is_official = domain == DEFAULT_DOMAIN && !repository.contains('/');
+        let repository = if is_official { format!("{DEFAULT_FOLDER}{repository}") } else { repository };
         if !is_domain(&domain) {
             return Err(wrong("the registry is not a host name with an optional port"));
         }
@@ -407,6 +413,15 @@ mod tests {
             assert_eq!(reference.familiar(), familiar);
             assert_eq!(full.parse::<ImageReference>().unwrap(), reference);
         }
+    }
+
+    #[test]
+    fn the_short_form_of_a_name_is_read_as_the_same_name() {
+        for text in ["docker.io/alpine", "library/a/b", "docker.io/a.b/c", "docker.io/localhost/c", "a/b:1"] {
+            let reference: ImageReference = text.parse().unwrap();
+            assert_eq!(reference.familiar().parse(), Ok(reference), "{text}");
+        }
+        assert_eq!("docker.io/alpine".parse::<ImageReference>(), "alpine".parse());
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Place {
 
     fn load_folder(&self, dir: &Path, tag: Option<&str>) -> Result<Vec<Digest>, ArchiveError> {
         let input = Input::Folder(open_dir(dir).unwrap());
-        let request = Request { input, tag, decompress: &|_, _| panic!("it is no file") };
+        let request = Request { input, tag, platform: None, decompress: &|_, _| panic!("it is no file") };
         Ok(load_from(&self.store, request, Owners::Record)?
             .images
             .into_iter()
@@ -247,6 +247,17 @@ fn a_docker_archive_brings_ids_and_names_back() {
     for image in again.store.images().unwrap() {
         assert!(image.record.layers.iter().all(|layer| layer.blob == layer.diff_id));
     }
+}
+
+#[test]
+fn a_docker_archive_of_an_image_that_is_here_takes_nothing_from_it() {
+    let place = Place::with(&two_images());
+    let (before, saved) = (place.digests(), place.saved(Form::Docker));
+    let blobs = || fs::read_dir(place.path("store/blobs/sha256")).unwrap().count();
+    let count = blobs();
+    place.load(&saved).unwrap();
+    assert_eq!(place.digests(), before, "the manifest of the registry is still known");
+    assert_eq!(blobs(), count, "no layer is kept a second time");
 }
 
 #[test]
@@ -522,6 +533,33 @@ fn a_failed_save_leaves_nothing_and_says_why() {
 }
 
 #[test]
+fn a_save_that_is_killed_at_any_moment_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path();
+    // Bytes that do not compress, so that there is something to write.
+    let mut noise = vec![0_u8; 6 << 20];
+    File::open("/dev/urandom").unwrap().read_exact(&mut noise).unwrap();
+    let layers = vec![tar_of(&[("noise", &noise)])];
+    fs::write(place.join("in.tar"), archive(&layout(&[(&layers, Some("example.com/noise:1"))]))).unwrap();
+    succeeds(cuddy(place, &["load", "-i", "in.tar"]).output().unwrap());
+    fs::create_dir(place.join("out")).unwrap();
+    let whole = cuddy(place, &["save", "example.com/noise:1"]).output().unwrap().stdout;
+    for turn in 0..20 {
+        let mut save = cuddy(place, &["save", "-o", "out/noise.tar", "example.com/noise:1"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(turn * 5));
+        save.kill().unwrap();
+        let ended = save.wait().unwrap().success();
+        let left: Vec<_> = fs::read_dir(place.join("out")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(left.is_empty() || left == ["noise.tar"], "{left:?}");
+        assert!(!ended || !left.is_empty());
+        if !left.is_empty() {
+            assert_eq!(fs::read(place.join("out/noise.tar")).unwrap(), whole, "what has its name is whole");
+            fs::remove_file(place.join("out/noise.tar")).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_terminal_is_refused() {
     let dir = command_place();
     let command = format!("{} save example.com/a/one:1", env!("CARGO_BIN_EXE_cuddy"));
@@ -580,6 +618,45 @@ fn links_inside_a_folder_are_followed() {
     fs::rename(dir.path().join("blobs/sha256"), dir.path().join("elsewhere")).unwrap();
     symlink("../elsewhere", dir.path().join("blobs/sha256")).unwrap();
     assert_eq!(Place::new().load_folder(dir.path(), None).unwrap().len(), 1);
+}
+
+#[test]
+fn of_several_platforms_the_one_that_is_asked_for_is_loaded() {
+    let (here, other) = (if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "s390x");
+    let mut files = layout(&[(&two_layers(), None)]);
+    let mut index: Value = serde_json::from_slice(&files["index.json"]).unwrap();
+    let mut foreign: Vec<_> = index["manifests"].as_array().unwrap().clone();
+    // The same image for another processor: its manifest and configuration say so.
+    let text =
+        |digest: &Value| format!("blobs/sha256/{}", digest.as_str().unwrap().trim_start_matches("sha256:"));
+    let mut manifest: Value = serde_json::from_slice(&files[&text(&foreign[0]["digest"])]).unwrap();
+    let config = String::from_utf8(files[&text(&manifest["config"]["digest"])].clone()).unwrap();
+    let config = config.replace(here, other).into_bytes();
+    manifest["config"]["digest"] = json!(digest_of(&config));
+    manifest["config"]["size"] = json!(config.len());
+    let manifest = manifest.to_string().into_bytes();
+    for bytes in [config.clone(), manifest.clone()] {
+        files.insert(format!("blobs/sha256/{}", digest_of(&bytes).hex()), bytes);
+    }
+    foreign[0]["digest"] = json!(digest_of(&manifest));
+    foreign[0]["size"] = json!(manifest.len());
+    foreign[0]["platform"] = json!({"os": "linux", "architecture": other});
+    index["manifests"][0]["platform"] = json!({"os": "linux", "architecture": here});
+    index["manifests"].as_array_mut().unwrap().extend(foreign);
+    files.insert("index.json".to_owned(), index.to_string().into_bytes());
+    let dir = tempfile::tempdir().unwrap();
+    folder(&files, &dir.path().join("lay"));
+    let load = |more: &[&str]| cuddy(dir.path(), &[&["load", "-i", "lay"], more].concat()).output().unwrap();
+    let said = succeeds(load(&["--platform", "linux/s390x"]));
+    assert_eq!(said, format!("Loaded image ID: {}\n", digest_of(&config)));
+    assert_ne!(succeeds(load(&[])), said);
+    let none = load(&["--platform", "linux/riscv64"]);
+    assert!(stderr(&none).contains("has no image for linux/riscv64"), "{}", stderr(&none));
+    fs::write(dir.path().join("one.tar"), two_images()).unwrap();
+    let none = cuddy(dir.path(), &["load", "-i", "one.tar", "--platform", "linux/s390x"]).output().unwrap();
+    assert!(stderr(&none).contains("has no image for linux/s390x"), "{}", stderr(&none));
+    let wrong = load(&["--platform", "s390x"]);
+    assert!(stderr(&wrong).contains("is not a platform"), "{}", stderr(&wrong));
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub fn load(host: &Host, args: &Load) -> Result<(), Error> {
         (None, Some(input)) => Origin::named(host, input),
         (None, None) => Origin::Stdin,
     };
-    let loaded = archives::load(host, &origin, &mut warn)?;
+    let loaded = archives::load(host, &origin, args.platform.as_deref(), &mut warn)?;
     let mut text = String::new();
     for image in loaded {
         for name in &image.names {

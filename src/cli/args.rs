@@ -214,6 +214,9 @@ pub struct Load {
     /// Print nothing but the names
     #[arg(short, long)]
     pub quiet: bool,
+    /// Of several platforms this one, `linux/amd64`, and no other
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
     /// Take images out of a running Docker, by its socket
     #[arg(long, value_enum, value_name = "DAEMON", conflicts_with = "input")]
     pub from: Option<Daemon>,

@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
@@ -19,6 +20,8 @@ use crate::error::{ErrorKind, Fault};
 use crate::sys::fs::{self, FsError};
 use crate::sys::process::{self, ProcessError};
 
+/// Links to places that are not there yet, one behind the other, that are followed to a mount point.
+const LINKS_MAX: usize = 8;
 /// Where the kernel's own file systems are mounted.
 const KERNELS: [&str; 3] = ["/proc", "/dev", "/sys"];
 
@@ -410,29 +413,31 @@ pub fn propagation_flags(propagation: Propagation) -> MountPropagationFlags {
     }
 }
 
-/// Opens the place inside where a mount goes, making a folder or an empty file when it is missing.
+/// Opens the place inside where a mount goes, making a folder or an empty file when it is missing. What is
+/// there is never taken away: it may lie in a folder of the host that was mounted before.
 fn mount_point(root: BorrowedFd<'_>, path: &Path, folder: bool) -> Result<OwnedFd, FsError> {
     if folder {
         return fs::make_dirs_in_root(root, path, Mode::from_raw_mode(0o755));
     }
-    match fs::open_in_root(root, path, OFlags::PATH, Mode::empty()) {
-        Err(e) if e.source.kind() == io::ErrorKind::NotFound => {}
-        other => return other,
-    }
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let name: &OsStr = path.file_name().unwrap_or_default();
-    let parent = fs::make_dirs_in_root(root, parent, Mode::from_raw_mode(0o755))?;
-    // What stands there and could not be opened is a link that leads nowhere: ours to replace.
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let make = || rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644));
-    let made = match make() {
-        Err(rustix::io::Errno::EXIST) => {
-            rustix::fs::unlinkat(&parent, name, AtFlags::empty()).and_then(|()| make())
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::open_in_root(root, &path, OFlags::PATH, Mode::empty()) {
+            Err(e) if e.source.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
         }
-        other => other,
-    };
-    made.map_err(|e| FsError::new("make the mount point", path, e))?;
-    fs::open_in_root(root, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let name: &OsStr = path.file_name().unwrap_or_default();
+        let parent = fs::make_dirs_in_root(root, &folder, Mode::from_raw_mode(0o755))?;
+        match rustix::fs::readlinkat(&parent, name, Vec::new()) {
+            // A link that leads nowhere yet: what it names is made, inside.
+            Ok(target) => path = folder.join(OsStr::from_bytes(target.as_bytes())),
+            Err(_) => {
+                let made = fs::write_new_file(parent.as_fd(), name, b"", Mode::from_raw_mode(0o644));
+                made.map_err(|e| FsError::new("make the mount point", &path, e.source))?;
+            }
+        }
+    }
+    Err(FsError::new("make the mount point", path, rustix::io::Errno::LOOP))
 }
 
 /// Writes a file of ours where only we are, and gives it as a mount attached nowhere.

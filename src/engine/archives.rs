@@ -51,7 +51,13 @@ impl Origin {
 ///
 /// # Errors
 /// What is wrong with the archive; the store is then as it was.
-pub fn load(host: &Host, origin: &Origin, warn: Warn<'_>) -> Result<Vec<LoadedImage>, Error> {
+pub fn load(
+    host: &Host,
+    origin: &Origin,
+    platform: Option<&str>,
+    warn: Warn<'_>,
+) -> Result<Vec<LoadedImage>, Error> {
+    let platform = platform.map(wanted).transpose()?;
     let input = open(host, origin)?;
     let tag = match origin {
         Origin::Tagged(_, tag) => Some(tag.as_str()),
@@ -60,8 +66,11 @@ pub fn load(host: &Host, origin: &Origin, warn: Warn<'_>) -> Result<Vec<LoadedIm
     let owners = images::take_ids(host, warn)?;
     let started = RefCell::new(None);
     let decompress = |foreign: Foreign, file: File| start(host, foreign, file, &started);
-    let loaded =
-        archive::load_from(&storage::open(host)?, Request { input, tag, decompress: &decompress }, owners);
+    let loaded = archive::load_from(
+        &storage::open(host)?,
+        Request { input, tag, platform, decompress: &decompress },
+        owners,
+    );
     let report = loaded.map_err(|fault| match started.into_inner() {
         Some(Missing(program)) => Error::from(fault).hint(format!(
             "install `{program}`, or decompress it elsewhere: `{program} -dc FILE | cuddy load`"
@@ -84,6 +93,13 @@ fn open(host: &Host, origin: &Origin) -> Result<Input, Error> {
             Input::Stream(docker.archive(if names.is_empty() { &all } else { names })?)
         }
     })
+}
+
+/// The platform that `--platform` asks for.
+fn wanted(text: &str) -> Result<Platform, Error> {
+    let error =
+        || Error::new(ErrorKind::Usage, format!("`{text}` is not a platform")).hint("`linux/amd64` is");
+    images::wanted(text).ok_or_else(error)
 }
 
 /// A program of the host that is not there.
@@ -204,7 +220,7 @@ fn meant(
     platform: Option<&str>,
 ) -> Result<Vec<(Digest, Vec<ImageReference>)>, Error> {
     let reference: ImageReference = text.parse()?;
-    let wanted = platform.and_then(images::wanted);
+    let wanted = platform.map(wanted).transpose()?;
     let pick = |ids: &[Digest]| {
         let id = index.choose(ids, wanted.as_ref());
         let id = id.ok_or_else(|| Error::new(ErrorKind::Bug, format!("name `{text}` means no image")))?;

@@ -92,6 +92,7 @@ pub fn defaults(
     warn: Warn<'_>,
 ) -> Result<ImageDefaults, Error> {
     let reference: ImageReference = text.parse()?;
+    host.open_data()?;
     let store = Store::look(&host.data);
     // Held until the container's record says what it needs: a few microseconds more for `run`.
     let held = match store.enter().map_err(Error::from) {

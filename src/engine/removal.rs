@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use crate::audit;
 use crate::container::idspace;
-use crate::container::state;
 use crate::engine::catalog::{self, folder_bytes};
 use crate::engine::filters::Filters;
 use crate::engine::host::Host;
@@ -17,6 +16,7 @@ use crate::image::index::Index;
 use crate::image::removal::{self, By, Conflict, Gone};
 use crate::image::store::found;
 use crate::names::{ContainerId, Digest, ImageReference};
+use crate::sys::fs::remove_tree;
 
 /// What went, and how many bytes of the disk with it.
 #[derive(Debug, Default)]
@@ -145,7 +145,7 @@ pub fn prune_volumes(host: &Host) -> Result<Pruned, Error> {
         }
     }
     pruned.volumes.sort();
-    let remove = || folders.iter().try_for_each(|folder| state::remove_tree(folder)).map_err(Error::from);
+    let remove = || folders.iter().try_for_each(|folder| remove_tree(folder)).map_err(Error::from);
     match (remove(), host.subordinate_map()) {
         (Err(error), Some(map)) if error.kind == ErrorKind::Denied => idspace::inside(&map, remove)?,
         (other, _) => other?,

@@ -48,6 +48,7 @@ pub struct ContainerUse {
 /// # Errors
 /// What is wrong with the store.
 pub fn open(host: &Host) -> Result<Store, Error> {
+    host.open_data()?;
     let store = Store::open(&host.data)?;
     if !store.is_clean()
         && let Some(map) = host.subordinate_map()
@@ -80,7 +81,8 @@ pub fn uses(host: &Host) -> Result<Uses, Error> {
             volumes: record.volumes.len(),
         });
         uses.folders.extend(record.layers);
-        uses.volumes.extend(record.volumes);
+        let volumes = host.data.join("volumes");
+        uses.volumes.extend(record.volumes.iter().map(|volume| volumes.join(volume.as_str())));
         if let Some(image) = record.image_id {
             uses.images.push(ImageUse { container: record.id, image, is_running: true });
         }

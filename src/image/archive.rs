@@ -77,7 +77,7 @@ pub enum ArchiveError {
     NoPlatform {
         /// Which index.
         object: String,
-        /// This machine.
+        /// What was asked for, or this machine.
         host: Platform,
         /// What there is.
         available: String,
@@ -145,6 +145,8 @@ pub struct Request<'r> {
     pub input: Input,
     /// The one image of an OCI layout that is wanted, by its tag or name; nothing for all.
     pub tag: Option<&'r str>,
+    /// Of several platforms this one, and no other; nothing for that of this machine where it is there.
+    pub platform: Option<Platform>,
     /// What decompresses an archive that takes a program of the host.
     pub decompress: Decompress<'r>,
 }
@@ -155,7 +157,7 @@ pub struct Request<'r> {
 /// [`ArchiveError`]; the store is then as it was.
 pub fn load(store: &Store, file: File, owners: Owners) -> Result<Report, ArchiveError> {
     let decompress: Decompress<'_> = &|_, _| Err(io::ErrorKind::Unsupported.into());
-    load_from(store, Request { input: Input::File(file), tag: None, decompress }, owners)
+    load_from(store, Request { input: Input::File(file), tag: None, platform: None, decompress }, owners)
 }
 
 /// Loads every image, or the one that is wanted, or nothing.
@@ -163,21 +165,16 @@ pub fn load(store: &Store, file: File, owners: Owners) -> Result<Report, Archive
 /// # Errors
 /// [`ArchiveError`]; the store is then as it was.
 pub fn load_from(store: &Store, request: Request<'_>, owners: Owners) -> Result<Report, ArchiveError> {
-    let Request { input, tag, decompress } = request;
+    let Request { input, tag, platform, decompress } = request;
     if let Input::Folder(folder) = input {
-        return load_members(store, Members::Folder(&folder), tag, owners);
+        return load_members(store, Archive { members: Members::Folder(&folder), tag, platform }, owners);
     }
     let (file, start) = seekable(&store.tmp(), input, decompress).map_err(ArchiveError::Members)?;
-    load_members(store, Members::index(&file, start).map_err(ArchiveError::Members)?, tag, owners)
+    let members = Members::index(&file, start).map_err(ArchiveError::Members)?;
+    load_members(store, Archive { members, tag, platform }, owners)
 }
 
-fn load_members(
-    store: &Store,
-    members: Members<'_>,
-    tag: Option<&str>,
-    owners: Owners,
-) -> Result<Report, ArchiveError> {
-    let archive = Archive { members, tag };
+fn load_members(store: &Store, archive: Archive<'_>, owners: Owners) -> Result<Report, ArchiveError> {
     let plans = archive.plans()?;
     let wanted: Vec<Wanted> = plans.iter().flat_map(|plan| plan.layers.clone()).collect();
     let staging = Staging::begin(store, owners, &wanted).map_err(ArchiveError::Staging)?;
@@ -290,6 +287,8 @@ struct Archive<'f> {
     members: Members<'f>,
     /// The one image of an OCI layout that is wanted.
     tag: Option<&'f str>,
+    /// The platform that was asked for.
+    platform: Option<Platform>,
 }
 
 /// One image of the archive, read but for its layers.
@@ -304,6 +303,30 @@ struct Plan {
 }
 
 impl Plan {
+    /// Refuses an image for another platform than the one that was asked for.
+    fn require(&self, wanted: Option<&Platform>) -> Result<(), ArchiveError> {
+        let (os, architecture) = (self.config.os.clone(), self.config.architecture.clone());
+        let has = Platform { os, architecture };
+        match wanted {
+            Some(wanted) if *wanted != has => Err(ArchiveError::NoPlatform {
+                object: self.id.to_string(),
+                host: wanted.clone(),
+                available: format!("`{has}`"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a manifest away that `docker save` made itself: no registry has ever seen one whose layers
+    /// are not compressed, and what is known of the image in the store is worth more.
+    fn forget_made_manifest(&mut self) {
+        let is_plain = |layer: &Wanted| layer.blob.as_ref().is_some_and(|blob| blob.digest == layer.diff_id);
+        if self.manifest.is_some() && self.layers.iter().all(is_plain) {
+            self.manifest = None;
+            self.layers.iter_mut().for_each(|layer| layer.blob = None);
+        }
+    }
+
     fn loaded(&self) -> Loaded {
         Loaded {
             id: self.id.clone(),
@@ -358,9 +381,13 @@ impl Archive<'_> {
         // A tag is a word of OCI layouts: what else lies there is not meant.
         if has_docker && (self.tag.is_none() || !has_oci) {
             self.docker_plans(&mut plans)?;
+            plans.iter_mut().for_each(Plan::forget_made_manifest);
         }
         if plans.is_empty() {
             return Err(ArchiveError::NoImage);
+        }
+        for plan in &plans {
+            plan.require(self.platform.as_ref())?;
         }
         let mut meant: BTreeMap<String, &Digest> = BTreeMap::new();
         for plan in &plans {
@@ -404,7 +431,7 @@ impl Archive<'_> {
         let mut documents = 0;
         for (name, entries) in by_name {
             let entries = if entries.len() > 1 && entries.iter().all(|entry| entry.platform.is_some()) {
-                vec![choose(entries, "index.json")?]
+                vec![choose(entries, "index.json", self.platform.as_ref())?]
             } else {
                 entries
             };
@@ -452,7 +479,7 @@ impl Archive<'_> {
             let document = Document::parse(&bytes, &object, &descriptor.media_type);
             match document.map_err(ArchiveError::Manifest)? {
                 Document::Manifest(manifest) => return Ok((descriptor.digest, bytes, manifest)),
-                Document::Index(entries) => descriptor = choose(entries, &object)?,
+                Document::Index(entries) => descriptor = choose(entries, &object, self.platform.as_ref())?,
             }
         }
         Err(ArchiveError::TooManyDocuments)
@@ -516,11 +543,15 @@ fn add(plans: &mut Vec<Plan>, plan: Plan, names: impl IntoIterator<Item = ImageR
 }
 
 /// The image for this machine among several; the only one, whatever it is for.
-fn choose(entries: Vec<Descriptor>, object: &str) -> Result<Descriptor, ArchiveError> {
-    let host = Platform::host();
+fn choose(
+    entries: Vec<Descriptor>,
+    object: &str,
+    wanted: Option<&Platform>,
+) -> Result<Descriptor, ArchiveError> {
+    let host = wanted.cloned().unwrap_or_else(Platform::host);
     let mut images: Vec<Descriptor> = entries.into_iter().filter(|entry| !entry.is_attestation()).collect();
     let at = match images.iter().position(|entry| entry.platform.as_ref() == Some(&host)) {
-        None if images.len() == 1 => Some(0),
+        None if images.len() == 1 && wanted.is_none() => Some(0),
         found => found.or_else(|| images.iter().position(|entry| entry.platform.is_none())),
     };
     match at {

@@ -16,9 +16,8 @@ use crate::image::index::Index;
 use crate::image::leases::{self, Closed};
 use crate::image::lids;
 use crate::image::store::{ObjectLock, Store, StoreError};
-use crate::image::tree::remove_at;
 use crate::names::Digest;
-use crate::sys::fs::{FsError, open_dir};
+use crate::sys::fs::{FsError, open_dir, remove_at};
 
 /// A collection that has begun: nobody begins to need anything until it is carried out.
 #[derive(Debug)]

@@ -180,6 +180,8 @@ pub fn kind_of(block: &[u8; BLOCK], path: &[u8]) -> Option<Kind> {
         0 | b'0' if path.last() == Some(&b'/') => Kind::Dir,
         b'7' | b'S' if path.last() == Some(&b'/') => return None,
         b'S' if !is_gnu => return None,
+        // Some readers see a sparse file wherever its fields are filled.
+        b'0'..=b'7' | 0 if is_gnu && [block[386], block[482], block[483]] != [0; 3] => return None,
         0 | b'0' | b'7' | b'S' => Kind::File,
         b'1' => Kind::HardLink,
         b'2' => Kind::Symlink,

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -194,7 +195,7 @@ pub fn write_folder(store: &Store, images: &[Chosen], path: &Path) -> Result<(),
     let content = Content::of(store, images, Form::Oci)?;
     let wrong = |source| SaveError::Place { to: path.to_owned(), source };
     match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(wrong(FsError::new("make the folder", path, e))),
     }
     let root = open_dir(path).map_err(wrong)?;
@@ -490,12 +491,20 @@ impl Aside {
     fn put(&mut self, path: &Path) -> Result<(), FsError> {
         let name = path.file_name().unwrap_or_default();
         if self.name.is_none() {
-            // A link replaces nothing: so it gets a name of its own first.
-            let aside = random_name(name).map_err(|e| FsError::new("name a file beside", path, e))?;
             let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-            rustix::fs::linkat(rustix::fs::CWD, own, &self.folder, &aside, AtFlags::SYMLINK_FOLLOW)
-                .map_err(|e| FsError::new("name", path, e))?;
-            self.name = Some(aside);
+            let link = |name: &OsStr| {
+                rustix::fs::linkat(rustix::fs::CWD, &own, &self.folder, name, AtFlags::SYMLINK_FOLLOW)
+            };
+            let wrong = |e: Errno| FsError::new("name", path, e);
+            match link(name) {
+                // A link replaces nothing: so it gets a name of its own first.
+                Err(Errno::EXIST) => {
+                    let aside = random_name(name).map_err(|e| FsError::new("name a file beside", path, e))?;
+                    link(&aside).map_err(wrong)?;
+                    self.name = Some(aside);
+                }
+                other => return other.map_err(wrong),
+            }
         }
         let folder = self.folder.try_clone().map_err(|e| FsError::new("write", path, e))?;
         self.rename(folder.as_fd(), name)

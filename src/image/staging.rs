@@ -28,9 +28,9 @@ use crate::image::leases::Lease;
 use crate::image::lids;
 use crate::image::store::{LayerNote, ObjectLock, Store, StoreError};
 use crate::image::stream::{Compression, Stream, Sums, digest_of};
-use crate::image::tree::{Owners, remove_at};
+use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
-use crate::sys::fs::{FsError, make_private_dirs, open_dir, replace_file};
+use crate::sys::fs::{FsError, make_private_dirs, open_dir, remove_at, replace_file};
 
 /// Largest zstd window of layers that are decompressed at the same time, in bytes: what `zstd -19`
 /// asks for. Those that need more wait for each other.

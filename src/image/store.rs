@@ -27,9 +27,11 @@ use crate::image::layer::Unpacked;
 use crate::image::leases::{self, Inside, Lease};
 use crate::image::lids;
 use crate::image::stream::digest_of;
-use crate::image::tree::{Ids, Owners, remove_at};
+use crate::image::tree::{Ids, Owners};
 use crate::names::{Digest, ImageReference};
-use crate::sys::fs::{FsError, Lock, make_private_dirs, open_dir, random_bytes, read_file, replace_file};
+use crate::sys::fs::{
+    FsError, Lock, make_private_dirs, open_dir, random_bytes, read_file, remove_at, replace_file,
+};
 
 /// Largest `images.json`, in bytes: some hundred thousand images.
 const IMAGES_JSON_BYTES_MAX: u64 = 256 * 1024 * 1024;

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use cuddy::error::{Error, ErrorKind};
 use cuddy::image::archive::import;
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Oci, Place, Tar, config, docker_archive, gzip, plain, text,
-    two_layers,
+    two_layers, zstd,
 };
 
 /// Layers that must be refused as a whole.
@@ -223,7 +225,10 @@ fn blobs_that_are_not_what_was_said_are_refused_by_name() {
         ("a manifest of version 1", oci_with(|_, m| m["schemaVersion"] = json!(1))),
     ];
     for (what, archive) in cases {
-        place.refuses(what, &archive);
+        let error = place.refuses(what, &archive);
+        // Which digest, which member, which word: something to look for.
+        let told = format!("{error} {}", error.chain.join(" "));
+        assert!(told.contains("sha256:") || told.matches('`').count() >= 2, "{what} is not named: {told}");
     }
     let other: Digest = digest_of(b"other");
     let name = format!("{}.json", other.hex());
@@ -335,6 +340,144 @@ proptest! {
         match place.load(&docker_archive(&[layer], plain, "a")) {
             Err(_) => prop_assert_eq!(place.listing(), before),
             Ok(_) => prop_assert_eq!(outside(&place.listing()), outside(&before)),
+        }
+    }
+}
+
+#[test]
+fn odd_names_land_where_they_say() {
+    let place = Place::new();
+    let longest = format!("{}{}", "d/".repeat(255), "f".repeat(255));
+    let path = format!("{}/{}", "p".repeat(255), "q/".repeat(100) + &"r".repeat(200));
+    let layer =
+        Tar::default().file(b"bytes-\xff\xfe", "1").file("./././dotted//x", "2").file("a\nb\x1b[31m", "3");
+    let layer = layer.pax(&[("path", longest.as_bytes())]).file("x", "4").pax(&[("path", path.as_bytes())]);
+    let layer = layer.file("x", "5").file("...", "6").file("wh.x", "7").end();
+    place.load(&docker_archive(&[layer], plain, "a")).unwrap();
+    let root = &place.image("a").layers[0];
+    let read = |name: &[u8]| text(root.join(std::ffi::OsStr::from_bytes(name)));
+    assert_eq!(
+        (read(b"bytes-\xff\xfe"), read(b"dotted/x"), read(b"a\nb\x1b[31m")),
+        ("1".into(), "2".into(), "3".into())
+    );
+    assert_eq!((read(longest.as_bytes()), read(path.as_bytes())), ("4".into(), "5".into()));
+    assert_eq!((read(b"..."), read(b"wh.x")), ("6".into(), "7".into()));
+}
+
+#[test]
+fn a_folder_or_a_name_never_acts_through_a_link() {
+    let place = Place::new();
+    let outside = place.dir.path().join("outside");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let before = mode(&outside);
+    let link = outside.display().to_string();
+    // The mode of a folder must not reach what a link of the same name leads to (CVE-2026-33056).
+    let first = Tar::default().symlink("l", &link);
+    let first = first.header(b"l", b'5', 0, |header| header.set_mode(0o777)).file("l/x", "inside");
+    // A second name of a link is a link: what is written to that name replaces it.
+    let first = first.symlink("c", &format!("{link}/canary")).hard_link("h", "c").file("h", "mine").end();
+    // Across layers each is a tree of its own (CVE-2021-29136).
+    let second = Tar::default().symlink("d", &link).symlink("l", &link).end();
+    let third = Tar::default().file("d/evil", "x").file("l/canary", "x").file("d/.wh.canary", "").end();
+    place.load(&docker_archive(&[first, second, third], gzip, "a")).unwrap();
+    let layers = place.image("a").layers;
+    assert_eq!((mode(&outside), mode(&layers[0].join("l"))), (before, 0o777));
+    assert_eq!((text(layers[0].join("l/x")), text(layers[0].join("h"))), ("inside".into(), "mine".into()));
+    assert!(fs::symlink_metadata(layers[0].join("c")).unwrap().is_symlink());
+    assert_eq!(text(layers[2].join("d/evil")), "x");
+    assert_eq!(text(outside.join("canary")), "alive");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+#[test]
+fn what_would_give_rights_is_written_down_or_left_out() {
+    let place = Place::new();
+    let layer = Tar::default().pax(&[
+        ("SCHILY.xattr.security.capability", b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+        ("SCHILY.xattr.security.selinux", b"label"),
+        ("SCHILY.xattr.system.posix_acl_access", b"x"),
+        ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+        ("SCHILY.xattr.user.overlay.metacopy", b""),
+        ("SCHILY.xattr.user.mine", b"kept"),
+    ]);
+    let layer = layer.header(b"ping", b'0', 0, |header| header.set_mode(0o6755)).end();
+    let report = place.load(&docker_archive(&[layer], plain, "a")).unwrap();
+    assert_eq!(report.skipped.xattrs, 4);
+    let root = &place.image("a").layers[0];
+    let mut names = [0; 256];
+    let length = rustix::fs::listxattr(root.join("ping"), &mut names[..]).unwrap();
+    let names = String::from_utf8_lossy(&names[..length]).into_owned();
+    let own: Vec<_> =
+        names.split('\0').filter(|name| !name.is_empty() && *name != "security.selinux").collect();
+    assert_eq!(own, ["user.mine"]);
+    assert!(text(root.with_file_name("owners.json")).contains(r#""ping":"\\x01"#));
+    assert_eq!(fs::metadata(root.join("ping")).unwrap().permissions().mode() & 0o7777, 0o6755);
+}
+
+/// A gzip of several members, which together are one stream.
+fn gzip_in_members(bytes: &[u8]) -> Vec<u8> {
+    bytes.chunks(700).flat_map(gzip).collect()
+}
+
+#[test]
+fn a_stream_of_several_members_or_frames_is_read_to_its_end() {
+    let zstd_in_frames = |bytes: &[u8]| bytes.chunks(700).flat_map(zstd).collect();
+    for pack in [gzip_in_members as fn(&[u8]) -> Vec<u8>, zstd_in_frames] {
+        let place = Place::new();
+        let layers = two_layers();
+        place.load(&docker_archive(&layers, pack, "a")).unwrap();
+        assert_eq!(text(place.image("a").layers[1].join("d/y")), "y");
+        assert_eq!(fs::read(place.store.blob(&digest_of(&pack(&layers[0])))).unwrap(), pack(&layers[0]));
+    }
+}
+
+/// Most memory of a load, in KiB: what the test program itself takes is in it.
+const PEAK_KIB_MAX: u64 = 64 * 1024;
+
+#[test]
+fn what_an_archive_holds_does_not_decide_how_much_memory_it_takes() {
+    let zeros = {
+        let mut layer = Tar::default().header(b"zeros", b'0', 300 << 20, |_| {}).0;
+        layer.resize(layer.len() + (300 << 20) + 1024, 0);
+        layer
+    };
+    let many = (0..20_000).fold(Tar::default(), |tar, n| tar.file(format!("f{n}"), "")).end();
+    let hole = Tar::default().pax(&[("GNU.sparse.size", b"1000000000000"), ("GNU.sparse.map", b"0,3")]);
+    let names: Vec<_> = (0..12_u8)
+        .map(|i| {
+            let path = |n: u32| format!("{}{i}-{n}", "d/".repeat(100));
+            (0..300)
+                .fold(Tar::default(), |tar, n| tar.pax(&[("path", path(n).as_bytes())]).file("x", ""))
+                .end()
+        })
+        .collect();
+    let noise: Vec<u8> =
+        (0..40_u64 << 20).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    let large = Tar::default().file("large", &noise).end();
+    let cases = [
+        ("300 MB of zeros", docker_archive(std::slice::from_ref(&zeros), zstd, "a"), false),
+        ("20000 files", docker_archive(&[many], gzip, "a"), true),
+        ("a hole of a terabyte", docker_archive(&[hole.file("x", "abc").end()], plain, "a"), false),
+        ("12 layers of deep folders", docker_archive(&names, gzip, "a"), true),
+        ("40 MB of noise, whole and twice", zstd(&docker_archive(&[large.clone()], zstd, "a")), true),
+    ];
+    drop((zeros, large, noise));
+    for (what, archive, is_good) in cases {
+        let place = Place::new();
+        let (path, report) =
+            (place.dir.path().join("outside/a.tar"), place.dir.path().join("outside/report"));
+        fs::write(&path, &archive).unwrap();
+        let store = place.dir.path().join("store");
+        let mut child = crate::images::crowd::begin(&store, &[&path, &report]);
+        assert!(child.wait().unwrap().success(), "{what}");
+        let report = text(report);
+        let words: Vec<_> = report.split_whitespace().collect();
+        assert_eq!(words[0] == "true", is_good, "{what}");
+        assert!(words[2].parse::<u64>().unwrap() < PEAK_KIB_MAX, "{what}: {report}");
+        if !is_good {
+            for (part, left) in [("layers", 0), ("blobs/sha256", 0), ("tmp", 0), ("locks", 0)] {
+                assert_eq!(fs::read_dir(store.join(part)).unwrap().count(), left, "{what}: {part}");
+            }
         }
     }
 }

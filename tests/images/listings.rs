@@ -10,6 +10,7 @@ use cuddy::image::header::Kind;
 use cuddy::image::tar::Reader;
 
 use crate::images::formats::{Tree, WRITERS};
+use crate::images::mutations::{Chance, corpus, mutated};
 use crate::{Tar, skipped};
 
 /// Mutations of each archive, when `CUDDY_MUTATIONS` says no other number. The seed is fixed, so each run
@@ -139,53 +140,6 @@ fn bsd(archive: &Path) -> (Vec<Listed>, String) {
     (lines(&out).map(|line| listed(line, 8, 4)).collect(), said)
 }
 
-/// Numbers that look like chance and are the same in each run.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % below as u64).unwrap()
-    }
-}
-
-/// Changes a few bytes, more often in headers than elsewhere, and often makes the checksums right again.
-fn mutated(archive: &[u8], chance: &mut Chance) -> Vec<u8> {
-    let mut bytes = archive.to_vec();
-    let headers: Vec<usize> =
-        (0..bytes.len()).step_by(512).filter(|at| &bytes[at + 257..at + 262] == b"ustar").collect();
-    let interesting =
-        [0, b'0', b'1', b'7', b'x', b'L', b'K', b'S', b' ', b'/', b'.', 0x80, 0xff, b'9', b'\n', b'='];
-    for _ in 0..=chance.next(3) {
-        let header = headers[chance.next(headers.len())];
-        let at = match chance.next(6) {
-            0 => chance.next(bytes.len()),
-            // Size, kind, magic, and the bytes behind a header.
-            1 => header + 124 + chance.next(12),
-            2 => header + 156,
-            3 => header + 257 + chance.next(8),
-            4 => (header + 512 + chance.next(512)).min(bytes.len() - 1),
-            _ => header + chance.next(512),
-        };
-        bytes[at] = match chance.next(3) {
-            0 => bytes[at] ^ (1 << chance.next(8)),
-            1 => interesting[chance.next(interesting.len())],
-            _ => u8::try_from(chance.next(256)).unwrap(),
-        };
-    }
-    if chance.next(4) > 0 {
-        for at in headers {
-            let block = &mut bytes[at..at + 512];
-            block[148..156].copy_from_slice(b"        ");
-            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        }
-    }
-    bytes
-}
-
 #[test]
 fn we_list_what_gnu_tar_and_bsdtar_list_or_refuse() {
     if !["tar", "bsdtar"].iter().all(|program| Command::new(program).arg("--version").output().is_ok()) {
@@ -197,15 +151,18 @@ fn we_list_what_gnu_tar_and_bsdtar_list_or_refuse() {
     let mutations = std::env::var("CUDDY_MUTATIONS").map_or(MUTATIONS, |text| text.parse().unwrap());
     let mut chance = Chance(0x5eed_0000_cafe);
     let (mut same, mut refused, mut different) = (0, 0, Vec::new());
-    let mut archives: Vec<(String, Vec<u8>)> =
-        WRITERS.iter().map(|writer| (writer.to_string(), tree.pack(writer))).collect();
+    let real = WRITERS.iter().map(|writer| (writer.to_string(), tree.pack(writer), mutations));
+    let small = corpus("layers").into_iter().map(|(name, archive)| (name, archive, mutations / 3));
+    let mut archives: Vec<_> = real.chain(small).collect();
     let ours_too = Tar::default().pax(&[("path", b"p/long"), ("size", b"3")]).file("x", "abc");
-    archives.push(("by hand".to_owned(), ours_too.file("y", "123").dir("z/").hard_link("h", "y").end()));
-    for (writer, archive) in archives {
+    let ours_too = ours_too.file("y", "123").dir("z/").hard_link("h", "y").end();
+    archives.push(("by hand".to_owned(), ours_too, mutations));
+    for (writer, archive, mutations) in archives {
         for number in 0..=mutations {
             let bytes = if number == 0 { archive.clone() } else { mutated(&archive, &mut chance) };
             let Some(ours) = ours(&bytes) else {
-                assert_ne!(number, 0, "what {writer} made was refused");
+                let is_real = writer.contains("tar --format");
+                assert!(number > 0 || !is_real, "what {writer} made was refused");
                 refused += 1;
                 continue;
             };
@@ -221,8 +178,11 @@ fn we_list_what_gnu_tar_and_bsdtar_list_or_refuse() {
                     ours.iter().zip(theirs).position(|(a, b)| a != b).unwrap_or(ours.len().min(theirs.len()));
                 format!("entry {at}: ours {:?}, theirs {:?}", ours.get(at), theirs.get(at))
             };
+            // What is short can be read off the failure and put into the corpus.
+            let shown = bytes.get(..if bytes.len() < 4096 { 1024 } else { 0 }).unwrap_or_default();
             different.push(format!(
-                "{writer}, mutation {number}\n  GNU {} {gnu_said}  bsd {} {bsd_said}",
+                "{writer}, mutation {number}: {}\n  GNU {} {gnu_said}  bsd {} {bsd_said}",
+                shown.escape_ascii(),
                 if ours == gnu { "same".to_owned() } else { apart(&gnu) },
                 if ours == bsd { "same".to_owned() } else { apart(&bsd) },
             ));
