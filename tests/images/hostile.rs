@@ -24,7 +24,9 @@ fn hostile_layers(outside: &str) -> Vec<(&'static str, Vec<u8>)> {
     let tar = Tar::default;
     let deep: String = "d/".repeat(300);
     let sparse = |pieces: &[u8], size: &[u8]| {
-        tar().pax(&[("GNU.sparse.size", size), ("GNU.sparse.map", pieces)]).file("x", "abc").end()
+        let count = (pieces.split(|byte| *byte == b',').count() / 2).to_string();
+        let count = ("GNU.sparse.numblocks", count.as_bytes());
+        tar().pax(&[("GNU.sparse.size", size), count, ("GNU.sparse.map", pieces)]).file("x", "abc").end()
     };
     vec![
         ("a name that climbs", tar().file("../evil", "x").end()),
@@ -70,6 +72,18 @@ fn hostile_layers(outside: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("sparse pieces that overlap", sparse(b"0,2,1,1", b"100")),
         ("sparse pieces outside", sparse(b"98,3", b"100")),
         ("sparse pieces that are not there", sparse(b"0,50", b"100")),
+        ("pieces that nobody counted", {
+            let records: [(&str, &[u8]); 2] = [("GNU.sparse.size", b"9"), ("GNU.sparse.map", b"0,3")];
+            tar().pax(&records).file("x", "abc").end()
+        }),
+        (
+            "holes for all entries",
+            tar().header(b"g", b'g', 21, |_| {}).raw(b"21 GNU.sparse.size=9\n").file("x", "").end(),
+        ),
+        ("a number of no known form", tar().header(b"x", b'0', 0, |h| h.as_mut_bytes()[108] = 0xb0).end()),
+        ("magic of no known format", tar().header(b"x", b'0', 0, |h| h.as_mut_bytes()[262] = b'X').end()),
+        ("a sparse file of no such format", tar().header(b"x", b'S', 0, |_| {}).end()),
+        ("a file with the name of a folder", tar().header(b"x/", b'7', 0, |_| {}).end()),
         ("a wrong checksum", {
             let mut layer = tar().file("x", "y").end();
             layer[0] = b'z';
@@ -442,7 +456,8 @@ fn what_an_archive_holds_does_not_decide_how_much_memory_it_takes() {
         layer
     };
     let many = (0..20_000).fold(Tar::default(), |tar, n| tar.file(format!("f{n}"), "")).end();
-    let hole = Tar::default().pax(&[("GNU.sparse.size", b"1000000000000"), ("GNU.sparse.map", b"0,3")]);
+    let size = ("GNU.sparse.size", &b"1000000000000"[..]);
+    let hole = Tar::default().pax(&[size, ("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,3")]);
     let names: Vec<_> = (0..12_u8)
         .map(|i| {
             let path = |n: u32| format!("{}{i}-{n}", "d/".repeat(100));
