@@ -3,15 +3,18 @@
 //! It holds names, never arguments, variables or other secrets. It is for people to read later; nothing
 //! of cuddy reads it back.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::error::ErrorKind;
-use crate::sys::fs::FsError;
+use crate::sys::fs::{FsError, stands_at};
 
 /// The version of the lines' format.
 const VERSION: u32 = 1;
@@ -67,13 +70,29 @@ pub fn append(data: &Path, asked: &Asked<'_>, outcome: Outcome) -> Result<(), Fs
     text.push(b'\n');
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let fd = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).map_err(|e| wrong(e.into()))?;
+    let mut file = File::from(fd);
     // One write to a file opened for appending: lines of two commands never mix.
-    std::fs::File::from(fd.try_clone().map_err(wrong)?).write_all(&text).map_err(wrong)?;
-    let size = rustix::fs::fstat(&fd).map_err(|e| wrong(e.into()))?.st_size;
-    if u64::try_from(size).is_ok_and(|size| size > RECORD_BYTES_MAX) {
-        rustix::fs::rename(&path, data.join("audit.1.jsonl")).map_err(|e| wrong(e.into()))?;
+    file.write_all(&text).map_err(wrong)?;
+    if file.metadata().map_err(wrong)?.len() > RECORD_BYTES_MAX {
+        move_aside(&file, data, &path).map_err(|e| wrong(e.into()))?;
     }
     Ok(())
+}
+
+/// Moves a record that has grown aside, unless another command does or did.
+fn move_aside(file: &File, data: &Path, path: &Path) -> Result<(), Errno> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(()),
+        other => other?,
+    }
+    // The lock goes with the file: who comes after another command's move has the old one's.
+    if !stands_at(file.as_fd(), path) {
+        return Ok(());
+    }
+    match rustix::fs::rename(path, data.join("audit.1.jsonl")) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -97,5 +116,21 @@ mod tests {
         append(dir.path(), &asked("x"), Outcome::Failed(ErrorKind::Denied)).unwrap();
         assert!(!dir.path().join("audit.jsonl").exists());
         assert!(dir.path().join("audit.1.jsonl").exists());
+    }
+
+    #[test]
+    fn a_record_that_another_command_moved_aside_stays_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("audit.jsonl"), dir.path().join("audit.1.jsonl"));
+        std::fs::write(&path, "grown").unwrap();
+        let [first, second, third] = [(); 3].map(|()| File::open(&path).unwrap());
+        move_aside(&first, dir.path(), &path).unwrap();
+        drop(first);
+        move_aside(&second, dir.path(), &path).unwrap();
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "grown");
+        std::fs::write(&path, "new").unwrap();
+        move_aside(&third, dir.path(), &path).unwrap();
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "grown");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
     }
 }

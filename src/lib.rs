@@ -36,20 +36,65 @@ pub mod image {
     pub mod config;
     /// ○ Manifests and indexes: which blobs make an image.
     pub mod manifest;
+    /// ○ Moments as images write them.
+    pub mod when;
+    /// ○ Which images there are, and which name means which.
+    pub mod index;
+    /// ○ Docker's rules for taking names and images away.
+    pub mod removal;
     /// ● One folder being filled beneath its descriptor.
     pub mod tree;
     /// ● One layer: tar into a folder that overlay can use, within ceilings.
     pub mod layer;
+    /// ● What keeps things in the store while no image names them.
+    pub mod leases;
     /// ● What a stack of layers needs on top so that no layer hides a folder's mode or owner.
     pub mod lids;
     /// ● Blobs, layers, configs and names on disk.
     pub mod store;
+    /// ● What nothing names: found while nobody can begin to need it, removed afterwards.
+    pub mod garbage;
     /// ● Layers and images on their way into the store, all or nothing.
     pub mod staging;
+    /// ○ The documents of what `save` writes.
+    pub mod layout;
+    /// ● Images out of the store: docker-archive, OCI archive, OCI layout folder.
+    pub mod save;
     /// ● The members of an archive: indexed once, read by their place.
     pub mod members;
     /// ● docker-archive, OCI archive and plain tar into the store.
     pub mod archive;
+    /// Registries: the only place that speaks HTTP.
+    pub mod registry {
+        /// ○ Addresses of http and https.
+        pub mod url;
+        /// ○ What a registry asks for with 401.
+        pub mod challenge;
+        /// ○ `registries.json`: mirrors, insecure registries, patience.
+        pub mod settings;
+        /// ○ `policy.json`: whose signature an image must have, and whether it is good.
+        pub mod policy;
+        /// ○ What happens while images are pulled and pushed.
+        pub mod event;
+        /// ● Asks a program of the host, with a limit and a deadline.
+        pub mod program;
+        /// ● Names of hosts into addresses, by `getent`.
+        pub mod resolve;
+        /// ● Docker's `config.json` and its credential helpers.
+        pub mod credentials;
+        /// ● Requests: certificates, proxies, redirects, retries.
+        pub mod http;
+        /// ● One repository: who we are there, manifests, blobs, tags.
+        pub mod client;
+        /// ● A blob that is read while it comes, and goes on where it broke.
+        pub mod download;
+        /// ● The signatures that cosign keeps beside an image.
+        pub mod signature;
+        /// ● An image of a registry into the store.
+        pub mod pull;
+        /// ● An image of the store into a registry.
+        pub mod push;
+    }
 }
 
 /// One OCI container; never fetches anything.
@@ -128,8 +173,24 @@ pub mod engine {
     pub mod program;
     /// ● Carry one decided container out: place, filter, cgroup, stage, end.
     pub mod launch;
-    /// ● Load, import, list; what an image says to `run`.
+    /// ● The store of this host: opened, cleared up, and what uses it.
+    pub mod storage;
+    /// ● Import; what every image that comes in needs; what an image says to `run`.
     pub mod images;
+    /// ○ An HTTP answer, within ceilings.
+    pub mod http;
+    /// ● A running Docker, by its socket.
+    pub mod dockerd;
+    /// ● Load and save: archives, folders, pipes, a running Docker.
+    pub mod archives;
+    /// ○ `--filter` of what lists and prunes.
+    pub mod filters;
+    /// ● What is in the store: lists, inspection, history, disk usage.
+    pub mod catalog;
+    /// ● Tag, remove, prune.
+    pub mod removal;
+    /// ● Pull, push, log in; which registry and who we are to it.
+    pub mod registries;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
@@ -150,12 +211,37 @@ pub mod cli {
     pub mod args;
     /// ● Tables, JSON, errors, exit codes, raw mode.
     pub mod terminal;
+    /// Go templates, as `--format` takes them.
+    pub mod template {
+        /// ○ The text of a template into tokens.
+        pub mod lex;
+        /// ○ Tokens into a tree, and why a template is none.
+        pub mod parse;
+        /// ○ What a template computes with.
+        pub mod value;
+        /// ○ `print`, `println`, `printf`.
+        pub mod printf;
+        /// ○ The functions of Go and of Docker.
+        pub mod functions;
+        /// ○ A template and a value into text, within ceilings.
+        pub mod render;
+        /// ○ `--format`: rows by a template, by a table or as JSON.
+        pub mod rows;
+    }
+    /// ○ Sizes and ages as Docker prints them.
+    pub mod units;
+    /// ● Layers on their way: bars on a terminal, lines elsewhere.
+    pub mod progress;
+    /// ● `pull`, `push`, `login`, `logout`, `search`.
+    pub mod registries;
     /// ● `run`.
     pub mod containers;
-    /// ● `load`, `import`, `images`.
+    /// ● What is done with images.
     pub mod images;
+    /// ● `load`, `save`.
+    pub mod archives;
     /// ● `mcp run`.
     pub mod mcp;
-    /// ● `doctor`, `version`.
+    /// ● `doctor`, `version`, `system`.
     pub mod system;
 }

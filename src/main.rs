@@ -2,14 +2,15 @@
 
 use std::process::ExitCode;
 
-use cuddy::cli::args::{self, McpVerb, Verb};
-use cuddy::cli::{containers, images, mcp, system, terminal};
+use cuddy::cli::args::{self, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
+use cuddy::cli::{archives, containers, images, mcp, registries, system, terminal};
 use cuddy::container::stage;
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
-use cuddy::sys::process::STAGE_ROLE;
+use cuddy::sys::process::{self, STAGE_ROLE};
 
 fn main() -> ExitCode {
+    process::keep_ended_children();
     let mut arguments = std::env::args_os();
     let code = if arguments.by_ref().nth(1).is_some_and(|role| role == STAGE_ROLE) {
         stage::run()
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
 
 fn command() -> i32 {
     match args::parse(std::env::args_os()) {
-        Ok(parsed) => carry_out(parsed.verb),
+        Ok(parsed) => carry_out(parsed),
         Err(misread) if misread.is_help => terminal::to_stdout(&misread.text).map_or(1, |()| 0),
         Err(misread) => {
             terminal::to_stderr(&misread.text);
@@ -31,24 +32,56 @@ fn command() -> i32 {
     }
 }
 
-fn carry_out(verb: Verb) -> i32 {
-    let host = match Host::from_environment() {
+fn carry_out(parsed: Cuddy) -> i32 {
+    let mut host = match Host::from_environment() {
         Ok(host) => host,
         Err(fault) => {
             terminal::print_error(&Error::from(fault));
             return terminal::EXIT_RUN;
         }
     };
-    match verb {
+    host.docker_config = parsed.config;
+    match parsed.verb {
         Verb::Run(args) => containers::run(&host, *args),
-        Verb::Load(args) => code(images::load(&host, &args)),
+        Verb::Load(args) => code(archives::load(&host, &args)),
+        Verb::Save(args) => code(archives::save(&host, &args)),
         Verb::Import(args) => code(images::import(&host, &args)),
         Verb::Images(args) => code(images::list(&host, &args)),
+        Verb::History(args) => code(images::history(&host, &args)),
+        Verb::Inspect(args) => images::inspect(&host, &args.image),
+        Verb::Tag(args) => code(images::tag(&host, &args)),
+        Verb::Rmi(args) => images::remove(&host, &args),
+        Verb::Image(args) => image(&host, args.verb),
+        Verb::System(args) => match args.verb {
+            SystemVerb::Df(args) => code(system::disk_usage(&host, &args)),
+            SystemVerb::Prune(args) => code(system::prune(&host, &args)),
+        },
+        Verb::Pull(args) => code(registries::pull(&host, &args)),
+        Verb::Push(args) => code(registries::push(&host, &args)),
+        Verb::Login(args) => code(registries::login(&host, &args)),
+        Verb::Logout(args) => code(registries::logout(&host, &args)),
+        Verb::Search(args) => code(registries::search(&host, &args)),
         Verb::Mcp(args) => match args.verb {
             McpVerb::Run(args) => mcp::run(&host, *args),
         },
         Verb::Doctor(args) => system::doctor(&host, &args),
         Verb::Version => code(system::version()),
+    }
+}
+
+fn image(host: &Host, verb: ImageVerb) -> i32 {
+    match verb {
+        ImageVerb::Ls(args) => code(images::list(host, &args)),
+        ImageVerb::History(args) => code(images::history(host, &args)),
+        ImageVerb::Inspect(args) => images::inspect(host, &args),
+        ImageVerb::Tag(args) => code(images::tag(host, &args)),
+        ImageVerb::Rm(args) => images::remove(host, &args),
+        ImageVerb::Prune(args) => code(images::prune(host, &args)),
+        ImageVerb::Load(args) => code(archives::load(host, &args)),
+        ImageVerb::Save(args) => code(archives::save(host, &args)),
+        ImageVerb::Import(args) => code(images::import(host, &args)),
+        ImageVerb::Pull(args) => code(registries::pull(host, &args)),
+        ImageVerb::Push(args) => code(registries::push(host, &args)),
     }
 }
 

@@ -579,9 +579,9 @@ fn an_unknown_image_is_answered_with_names_that_look_like_it() {
     assert!(matches!(ask("debian"), StoreError::NotFound { similar, .. } if similar.is_empty()));
     let id = place.image("alpine:3").id;
     assert!(place.store.resolve(&id.hex()[..3].parse().unwrap()).is_err());
-    place.store.tag(&id, &"other:2".parse().unwrap()).unwrap();
+    place.store.tag(&id.as_str().parse().unwrap(), &"other:2".parse().unwrap()).unwrap();
     assert_eq!(place.image("other:2").id, id);
-    assert!(place.store.tag(&digest_of(b"no"), &"x".parse().unwrap()).is_err());
+    assert!(place.store.tag(&"no".parse().unwrap(), &"x".parse().unwrap()).is_err());
 }
 
 #[test]
@@ -730,6 +730,7 @@ fn new_image(layers: &[Wanted]) -> NewImage {
         id: digest_of(&bytes),
         config: ImageConfig::parse(&bytes).unwrap(),
         config_bytes: bytes,
+        index: None,
         manifest: None,
         layers: layers.to_vec(),
         names: Vec::new(),

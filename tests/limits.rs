@@ -424,7 +424,6 @@ fn what_a_killed_command_leaves_in_a_cgroup_of_our_own_is_swept_by_the_next() {
 }
 
 #[test]
-#[ignore = "failed once in three runs on the test host, reason not found yet: run it with --ignored (issue 2 stays open)"]
 fn a_command_killed_while_it_makes_its_cgroup_leaves_nothing_the_next_does_not_sweep() {
     if !root_can_limit() {
         return;

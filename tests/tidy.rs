@@ -14,7 +14,7 @@ mod tidy {
 }
 
 /// Packages in `Cargo.lock`: each one is code that we answer for.
-const PACKAGES_MAX: usize = 168;
+const PACKAGES_MAX: usize = 185;
 /// Places in `src/sys` that say `unsafe`. Lower it when one goes; raise it only with a reason in the commit.
 const UNSAFE: usize = 16;
 /// Lines of code of one file, tests, comments and blank lines apart.
@@ -73,8 +73,8 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
     (
         &["std::thread::spawn", "std::thread::scope", "std::thread::Builder"],
         // Who loads or fetches an image never calls libcontainer in that process.
-        &["mcp", "api", "image::archive"],
-        "a process that calls libcontainer has one thread",
+        &["mcp", "api", "image::archive", "image::registry::pull", "image::registry::push"],
+        "a process that calls libcontainer has one thread; one that pulls never does",
     ),
     (
         &["std::fs::read", "std::fs::read_to_string"],

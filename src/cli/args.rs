@@ -8,6 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "cuddy", version, disable_help_subcommand = true, arg_required_else_help = true)]
 pub struct Cuddy {
+    /// Folder of Docker's `config.json`: credentials
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
     /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
@@ -15,16 +18,41 @@ pub struct Cuddy {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)] // the flags of the one verb that was typed are enough: each start pays for them
 pub enum Verb {
     /// Run a command in a new container, in the foreground
     #[command(disable_help_flag = true, args_override_self = true)]
     Run(Box<Run>),
     /// Put the images of an archive into the store
     Load(Load),
+    /// Write images as an archive
+    Save(Save),
     /// Make an image of a plain tar file
     Import(Import),
     /// List images
     Images(Images),
+    /// Fetch an image from a registry
+    Pull(Pull),
+    /// Give an image to a registry
+    Push(Push),
+    /// Say who you are to a registry, and keep it
+    Login(Login),
+    /// Forget who you are to a registry
+    Logout(Logout),
+    /// Search a registry for images
+    Search(Search),
+    /// Say how an image was made
+    History(History),
+    /// Say what an image is
+    Inspect(Inspect),
+    /// Give an image one more name
+    Tag(Tag),
+    /// Take images away
+    Rmi(Rmi),
+    /// Everything about images
+    Image(Image),
+    /// What takes the disk, and how it gets free
+    System(System),
     /// Run MCP servers
     Mcp(Mcp),
     /// Say what this host can do, what follows, and which line changes it
@@ -146,9 +174,26 @@ pub struct Run {
     /// Platform the image must have, `linux/amd64`
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
+    /// When the image is fetched from its registry
+    #[arg(long, value_enum, default_value = "missing")]
+    pub pull: PullWhen,
+    /// Show nothing of that
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Show this help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
+}
+
+/// `--pull`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PullWhen {
+    /// When it is not here
+    Missing,
+    /// Each time
+    Always,
+    /// Never
+    Never,
 }
 
 /// `--network`
@@ -163,12 +208,45 @@ pub enum Network {
 /// `load`
 #[derive(Debug, Args)]
 pub struct Load {
-    /// Read the archive from this file instead of standard input
+    /// Read this file, layout folder or `oci:FOLDER[:TAG]` instead of standard input
     #[arg(short, long, value_name = "FILE")]
-    pub input: Option<PathBuf>,
+    pub input: Option<String>,
     /// Print nothing but the names
     #[arg(short, long)]
     pub quiet: bool,
+    /// Of several platforms this one, `linux/amd64`, and no other
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Take images out of a running Docker, by its socket
+    #[arg(long, value_enum, value_name = "DAEMON", conflicts_with = "input")]
+    pub from: Option<Daemon>,
+    /// With `--from`: which images; all that have a name without
+    #[arg(value_name = "IMAGE", requires = "from")]
+    pub images: Vec<String>,
+}
+
+/// `--from`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Daemon {
+    /// Docker, at DOCKER_HOST or its usual socket
+    Docker,
+}
+
+/// `save`
+#[derive(Debug, Args)]
+pub struct Save {
+    /// Images; a name without a tag means all its tags
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+    /// Write this file, or the folder `oci:FOLDER`, instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// What to write: docker-archive, oci-archive or oci-dir
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Of several platforms this one, `linux/amd64`
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
 }
 
 /// `import`
@@ -183,12 +261,274 @@ pub struct Import {
 /// `images`
 #[derive(Debug, Args)]
 pub struct Images {
+    /// Only those with this name, which may hold `*` and `?`
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub name: Option<String>,
+    /// All images (there are no hidden ones)
+    #[arg(short, long)]
+    pub all: bool,
     /// Print ids only
     #[arg(short, long)]
     pub quiet: bool,
-    /// `json`: one object a line
+    /// Print digests too
+    #[arg(long)]
+    pub digests: bool,
+    /// Cut nothing off
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Only those that fit: dangling=, label=, before=, since=, until=, reference=
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+    /// `table`, `table TEMPLATE`, `json` (one object a line) or a Go template
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
+}
+
+/// `pull`
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// Name of the image, with a tag or a digest
+    pub name: String,
+    /// Every tag of the repository
+    #[arg(short, long)]
+    pub all_tags: bool,
+    /// Platform, such as linux/arm64
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Print nothing but the name
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Taken and ignored: signatures are asked for by a policy file
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub disable_content_trust: Option<bool>,
+}
+
+/// `push`
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Name of the image, with a tag
+    pub name: String,
+    /// Every tag of the repository
+    #[arg(short, long)]
+    pub all_tags: bool,
+    /// Print nothing but the name
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Taken and ignored: signatures are made by cosign
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub disable_content_trust: Option<bool>,
+}
+
+/// `login`
+#[derive(Args)]
+pub struct Login {
+    /// The registry; without one Docker's own
+    pub server: Option<String>,
+    /// User name
+    #[arg(short, long)]
+    pub username: Option<String>,
+    /// Password or token: every user of this host can read it while the command runs
+    #[arg(short, long)]
+    pub password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+}
+
+impl std::fmt::Debug for Login {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login")
+            .field("server", &self.server)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `logout`
+#[derive(Debug, Args)]
+pub struct Logout {
+    /// The registry; without one Docker's own
+    pub server: Option<String>,
+}
+
+/// `search`
+#[derive(Debug, Args)]
+pub struct Search {
+    /// What to search for; `HOST/TERM` asks another registry than Docker's
+    pub term: String,
+    /// How many to show
+    #[arg(long, default_value_t = 25)]
+    pub limit: u32,
+    /// Show whole descriptions
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// `stars=NUMBER`, `is-official=true`
+    #[arg(short, long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// `table`, `table TEMPLATE`, `json` (one object a line) or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// `history`
+#[derive(Debug, Args)]
+pub struct History {
+    /// The image
+    pub image: String,
+    /// Print ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Sizes and times for people
+    #[arg(short = 'H', long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", hide_possible_values = true, value_name = "BOOL", action = clap::ArgAction::Set)]
+    pub human: bool,
+    /// Cut nothing off
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// `table`, `table TEMPLATE`, `json` (one object a line) or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// `image inspect`
+#[derive(Debug, Args)]
+pub struct ImageInspect {
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// `json` or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// `inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// What to look at
+    #[command(flatten)]
+    pub image: ImageInspect,
+    /// What it is: only images can be looked at
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["image"])]
+    pub kind: Option<String>,
+}
+
+/// `tag`
+#[derive(Debug, Args)]
+pub struct Tag {
+    /// The image
+    pub source: String,
+    /// Its new name
+    pub target: String,
+}
+
+/// `rmi`
+#[derive(Debug, Args)]
+pub struct Rmi {
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Also with several names; what is not there is no failure
+    #[arg(short, long)]
+    pub force: bool,
+    /// Keep untagged parents (an image has none here)
+    #[arg(long)]
+    pub no_prune: bool,
+}
+
+/// `image prune`
+#[derive(Debug, Args)]
+pub struct ImagePrune {
+    /// Also those with a name, when no container uses them
+    #[arg(short, long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// Only those that fit: until=, label=, label!=
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
+}
+
+/// `image`
+#[derive(Debug, Args)]
+pub struct Image {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: ImageVerb,
+}
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub enum ImageVerb {
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(Images),
+    /// Say how an image was made
+    History(History),
+    /// Say what an image is
+    Inspect(ImageInspect),
+    /// Give an image one more name
+    Tag(Tag),
+    /// Take images away
+    #[command(visible_alias = "remove")]
+    Rm(Rmi),
+    /// Take away images that nobody needs
+    Prune(ImagePrune),
+    /// Put the images of an archive into the store
+    Load(Load),
+    /// Write images as an archive
+    Save(Save),
+    /// Make an image of a plain tar file
+    Import(Import),
+    /// Fetch an image from a registry
+    Pull(Pull),
+    /// Give an image to a registry
+    Push(Push),
+}
+
+/// `system`
+#[derive(Debug, Args)]
+pub struct System {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: SystemVerb,
+}
+
+/// What to do about the disk.
+#[derive(Debug, Subcommand)]
+pub enum SystemVerb {
+    /// Say what takes how much of the disk
+    Df(SystemDf),
+    /// Take away what nobody needs
+    Prune(SystemPrune),
+}
+
+/// `system df`
+#[derive(Debug, Args)]
+pub struct SystemDf {
+    /// Each image, container and volume
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// `table`, `table TEMPLATE`, `json` (one object a line) or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// `system prune`
+#[derive(Debug, Args)]
+pub struct SystemPrune {
+    /// Also images with a name, when no container uses them
+    #[arg(short, long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// Also volumes without a name
+    #[arg(long)]
+    pub volumes: bool,
+    /// Only what fits: until=, label=, label!=
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub filter: Vec<String>,
 }
 
 /// `mcp`

@@ -1,19 +1,29 @@
 //! `run`: flags into a request, the request to the engine, the end into an exit code.
 
-use crate::cli::args::{Network as NetworkArg, Run};
+use crate::cli::args::{Network as NetworkArg, PullWhen, Run};
 use crate::cli::terminal;
 use crate::container::limits::{Limits, size_bytes};
 use crate::container::mounts::{parse_mount, parse_tmpfs, parse_volume};
 use crate::container::options::{
-    EnvEntry, Network, OptionError, Options, SeccompChoice, UserNamespace, parse_device, parse_host,
-    parse_ulimit,
+    EnvEntry, Network, OptionError, Options, SHM_BYTES_DEFAULT, SeccompChoice, UserNamespace, parse_device,
+    parse_host, parse_ulimit,
 };
 use crate::engine::containers;
 use crate::engine::host::Host;
+use crate::engine::registries::{self, PullPolicy};
 use crate::error::{Error, ErrorKind};
 
 /// Runs a container; gives Docker's exit code.
 pub fn run(host: &Host, args: Run) -> i32 {
+    match bring(host, &args) {
+        Ok(true) => {}
+        // Whoever was to pull it has said why not.
+        Ok(false) => return terminal::EXIT_RUN,
+        Err(error) => {
+            terminal::print_error(&error);
+            return terminal::EXIT_RUN;
+        }
+    }
     let finished = options(host, args).and_then(|options| {
         refuse_missing_terminal(&options)?;
         containers::run(host, options, &mut |text| terminal::print_warning(text))
@@ -30,6 +40,27 @@ pub fn run(host: &Host, args: Run) -> i32 {
             terminal::EXIT_RUN
         }
     }
+}
+
+/// Pulls the image when that must be; whether it is there now.
+fn bring(host: &Host, args: &Run) -> Result<bool, Error> {
+    let policy = match args.pull {
+        PullWhen::Missing => PullPolicy::Missing,
+        PullWhen::Always => PullPolicy::Always,
+        PullWhen::Never => PullPolicy::Never,
+    };
+    let platform = args.platform.as_deref();
+    let Some(is_missing) = registries::must_pull(host, &args.image, policy, platform)? else {
+        return Ok(true);
+    };
+    if is_missing && !args.quiet {
+        let latest = if registries::means_latest(&args.image) { ":latest" } else { "" };
+        terminal::to_stderr(&format!(
+            "Unable to find image '{}{latest}' locally\n",
+            terminal::harmless(&args.image)
+        ));
+    }
+    registries::pull_aside(host, &args.image, platform, args.quiet)
 }
 
 /// As Docker: a terminal inside for an input that is none would never be told apart from a pipe.
@@ -72,7 +103,12 @@ fn options(host: &Host, args: Run) -> Result<Options, Error> {
         args.cpus.as_deref(),
         args.pids_limit.as_deref(),
     )?;
-    options.ulimits = args.ulimit.iter().map(|u| parse_ulimit(u)).collect::<Result<_, _>>()?;
+    for ulimit in &args.ulimit {
+        let ulimit = parse_ulimit(ulimit)?;
+        // The last of a name is meant, and no other is ever set: a lowered hard limit stays.
+        options.ulimits.retain(|known| known.name != ulimit.name);
+        options.ulimits.push(ulimit);
+    }
     options.cap_add = args.cap_add;
     options.cap_drop = args.cap_drop;
     for option in &args.security_opt {
@@ -82,7 +118,8 @@ fn options(host: &Host, args: Run) -> Result<Options, Error> {
     options.cidfile = args.cidfile;
     options.labels = args.label.iter().map(|l| label(l)).collect();
     if let Some(size) = &args.shm_size {
-        options.shm_bytes = size_bytes(size)?;
+        // To the kernel 0 is no limit, to Docker its default.
+        options.shm_bytes = Some(size_bytes(size)?).filter(|&bytes| bytes > 0).unwrap_or(SHM_BYTES_DEFAULT);
     }
     options.stop_signal = args.stop_signal;
     options.stop_timeout_s = args.stop_timeout;
@@ -114,7 +151,7 @@ pub fn limits(
     let mut limits = Limits::default();
     limits.set_memory(memory, memory_swap)?;
     if let Some(cpus) = cpus {
-        limits.set_cpus(cpus, online_processors())?;
+        limits.set_cpus(cpus, usable_processors())?;
     }
     if let Some(pids) = pids {
         limits.set_pids(pids)?;
@@ -122,7 +159,8 @@ pub fn limits(
     Ok(limits)
 }
 
-fn online_processors() -> u32 {
+/// How many this process may use, where affinity or a quota leaves it fewer than the host has.
+fn usable_processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
@@ -131,9 +169,11 @@ fn security(options: &mut Options, option: &str) -> Result<(), OptionError> {
     match (name, value) {
         ("no-new-privileges", None | Some("true")) => options.no_new_privileges = true,
         ("no-new-privileges", Some("false")) => options.no_new_privileges = false,
-        ("seccomp", Some("unconfined")) => options.seccomp = SeccompChoice::Unconfined,
-        ("seccomp", Some("builtin")) => options.seccomp = SeccompChoice::Default,
-        ("seccomp", Some(file)) if !file.is_empty() => options.seccomp = SeccompChoice::File(file.into()),
+        ("seccomp", Some("unconfined")) => options.seccomp = Some(SeccompChoice::Unconfined),
+        ("seccomp", Some("builtin")) => options.seccomp = Some(SeccompChoice::Default),
+        ("seccomp", Some(file)) if !file.is_empty() => {
+            options.seccomp = Some(SeccompChoice::File(file.into()))
+        }
         _ => {
             let reason = "expected no-new-privileges, seccomp=FILE or seccomp=unconfined";
             return Err(OptionError::value("--security-opt", option, reason));

@@ -2,12 +2,17 @@
 //!
 //! Data goes to standard output, everything else to standard error; nothing else in the crate prints.
 
-use std::io::Write;
+use std::io::{BufRead, Read, Write};
+
+use rustix::termios::{LocalModes, OptionalActions, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::error::{Error, ErrorKind};
 
 /// Docker's exit code for an error of ours before the command of `run` was executed.
 pub const EXIT_RUN: i32 = 125;
+
+/// Longest answer of a person, in bytes: a token can be long.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// Prints an error and its hints to standard error.
 pub fn print_error(error: &Error) {
@@ -23,8 +28,9 @@ pub fn print_warning(text: &str) {
     to_stderr(&format!("cuddy: warning: {}\n", harmless(text)));
 }
 
-/// Text that may hold names from archives and profiles: what could steer a terminal is shown, not sent.
-fn harmless(text: &str) -> String {
+/// Text that may hold names from archives, profiles and registries: what could steer a terminal is
+/// shown, not sent.
+pub fn harmless(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_unicode().collect::<String>() } else { c.to_string() };
     text.chars().map(shown).collect()
 }
@@ -48,22 +54,83 @@ pub fn to_stdout(text: &str) -> Result<(), Error> {
     }
 }
 
-/// Lays rows out under a heading, columns three spaces apart, as Docker does.
-pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([heading[column].chars().count()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..heading.len()).map(width).collect();
-    let mut text = String::new();
-    let mut line = |cells: &[String]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-        text.push_str(padded.collect::<Vec<_>>().join("   ").trim_end());
-        text.push('\n');
-    };
-    line(&heading.iter().map(|&h| h.to_owned()).collect::<Vec<_>>());
-    rows.iter().for_each(|row| line(row));
-    text
+/// Lines and columns of the terminal that standard output is; `None` when it is none.
+pub fn size() -> Option<(usize, usize)> {
+    let out = rustix::stdio::stdout();
+    let size = tcgetwinsize(out).ok().filter(|_| isatty(out))?;
+    Some((size.ws_row.into(), size.ws_col.into()))
+}
+
+/// Whether a person can be asked: standard input and error are a terminal.
+pub fn is_interactive() -> bool {
+    isatty(rustix::stdio::stdin()) && isatty(rustix::stdio::stderr())
+}
+
+/// All of standard input, at most `bytes_max` bytes of text.
+///
+/// # Errors
+/// `Limit` when it is more, `Corrupt` when it is no text, or what the kernel says.
+pub fn read_stdin(bytes_max: u64) -> Result<String, Error> {
+    let wrong = |kind, text: String| Error::new(kind, format!("cannot read standard input: {text}"));
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(bytes_max + 1).read_to_end(&mut bytes);
+    read.map_err(|e| wrong(ErrorKind::Failed, e.to_string()))?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(wrong(ErrorKind::Limit, format!("it is larger than {bytes_max} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_unsaid| wrong(ErrorKind::Corrupt, "it is not UTF-8".to_owned()))
+}
+
+/// Asks the person at the terminal for one line.
+///
+/// # Errors
+/// When the terminal cannot be read.
+pub fn ask(question: &str) -> Result<String, Error> {
+    to_stderr(question);
+    let mut line = String::new();
+    let read = std::io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut line);
+    read.map_err(|e| Error::new(ErrorKind::Failed, format!("cannot read the answer: {e}")))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// The same, and what is typed is not shown.
+///
+/// # Errors
+/// When the terminal cannot be read, or would show it.
+pub fn ask_secret(question: &str) -> Result<String, Error> {
+    let stdin = rustix::stdio::stdin();
+    let wrong =
+        |e| Error::new(ErrorKind::Failed, format!("cannot keep the terminal from showing a secret: {e}"));
+    let before = tcgetattr(stdin).map_err(wrong)?;
+    let mut hidden = before.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(stdin, OptionalActions::Now, &hidden).map_err(wrong)?;
+    let answer = ask(question);
+    tcsetattr(stdin, OptionalActions::Now, &before).map_err(wrong)?;
+    to_stderr("\n");
+    answer
+}
+
+/// Asks a question on standard output and reads a line of standard input: `y` is yes, and everything else,
+/// also its end, is no. As in Docker, a terminal or none makes no difference.
+///
+/// # Errors
+/// When the question cannot be printed or the answer cannot be read.
+pub fn confirm(question: &str) -> Result<bool, Error> {
+    to_stdout(&format!("{question} [y/N] "))?;
+    let mut answer = Vec::new();
+    let mut input = std::io::stdin().lock();
+    let mut byte = [0];
+    while (answer.len() as u64) < ANSWER_BYTES_MAX {
+        let read = input.read(&mut byte).map_err(|e| {
+            Error::new(ErrorKind::Failed, format!("cannot read the answer from standard input: {e}"))
+        })?;
+        if read == 0 || byte == *b"\n" {
+            break;
+        }
+        answer.extend(byte);
+    }
+    Ok(answer.trim_ascii().eq_ignore_ascii_case(b"y"))
 }
 
 #[cfg(test)]
@@ -73,11 +140,5 @@ mod tests {
     #[test]
     fn a_name_from_outside_cannot_steer_the_terminal() {
         assert_eq!(harmless("a\u{1b}[2J`b`\r\n"), "a\\u{1b}[2J`b`\\u{d}\\u{a}");
-    }
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["longer".to_owned(), "x".to_owned()]];
-        assert_eq!(table(&["A", "B"], &rows), "A        B\nlonger   x\n");
     }
 }

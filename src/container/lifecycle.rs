@@ -1,7 +1,8 @@
-//! The command's side of one container in the foreground: start the stage, hand signals on, relay a
-//! terminal, learn how it ended.
+//! The command's side of one container in the foreground: start the stage, hand signals on, relay what
+//! must be relayed, learn how it ended.
 //!
-//! Standard input, output and error are given to the container as they are: not a byte passes here.
+//! Pipes and sockets on standard input, output and error are given to the container as they are: not a
+//! byte of theirs passes here.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use oci_spec::runtime::{BoxBuilder, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::UnshareFlags;
 
@@ -19,6 +21,7 @@ use crate::container::idspace;
 use crate::container::plan::{End, PLAN_BYTES_MAX, Plan, REPORT_BYTES_MAX, Report};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::channel;
+use crate::sys::fs::FsError;
 use crate::sys::process::{self, Child, ProcessError, StageStart};
 
 /// How long a container may take until its first process exists, in seconds. A host that is busy
@@ -80,10 +83,10 @@ impl Fault for LifecycleError {
 pub struct Launch<'a> {
     /// The ids of its user namespace; `None` makes none.
     pub map: Option<&'a IdMap>,
-    /// What stands on 0, 1 and 2 of the command; `None` hands ours over.
-    pub stdio: [Option<OwnedFd>; 3],
-    /// Input of ours goes to the container's terminal.
+    /// Our standard input is the command's; else it has none.
     pub interactive: bool,
+    /// The command gets a terminal of its own.
+    pub tty: bool,
     /// The cgroup folder the stage starts in.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The command is killed this long after it was asked to end.
@@ -99,18 +102,34 @@ pub struct Outcome {
     pub not_executed: Option<(i32, Error)>,
 }
 
+/// What its supervisor lets others know of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The first process is there and waits to be let go.
+    Created {
+        /// Its number where we are.
+        init: i32,
+    },
+    /// The last process has ended; the kernel still takes the namespaces apart.
+    Ended,
+}
+
 /// A container that is being started or runs.
 pub struct Running {
     stage: Child,
     socket: OwnedFd,
     signals: SignalFd,
     init: Option<OwnedFd>,
-    relay: Option<Relay>,
+    relay: Relay,
     interactive: bool,
     grace: Option<Duration>,
     kill_at: Option<Instant>,
     interrupts: u32,
+    /// The signal that ended the start, before there was a command to send it to.
+    ended_by: Option<Signal>,
     not_executed: Option<(i32, Error)>,
+    /// Children of whoever became this program, which are not ours to end.
+    spared: Vec<Pid>,
 }
 
 /// Starts the stage: it makes its namespaces and waits for its plan, while we prepare that.
@@ -126,12 +145,14 @@ pub fn begin(launch: Launch<'_>) -> Result<Running, Error> {
     unshare.set(UnshareFlags::NEWUSER, launch.map.is_some());
     // Until its last steps nothing ties the container's first process to the stage: if the stage is
     // killed then, that process comes to us.
-    process::adopt_orphans()?;
+    let spared = process::adopt_orphans()?;
+    let mut relay = Relay::default();
+    let stdio = stdio(&launch, &mut relay)?;
     let stage = process::start_stage(
         process::one_thread()?,
         StageStart {
             socket: theirs,
-            stdio: launch.stdio,
+            stdio,
             cgroup: launch.cgroup,
             unshare,
             own_maps: own_maps.as_ref().map(|(u, g)| (u.as_str(), g.as_str())),
@@ -143,13 +164,35 @@ pub fn begin(launch: Launch<'_>) -> Result<Running, Error> {
         socket: ours,
         signals,
         init: None,
-        relay: None,
+        relay,
         interactive: launch.interactive,
         grace: launch.grace,
         kill_at: None,
         interrupts: 0,
+        ended_by: None,
         not_executed: None,
+        spared,
     })
+}
+
+/// What stands on 0, 1 and 2 of the command; `None` hands ours over.
+fn stdio(launch: &Launch<'_>, relay: &mut Relay) -> Result<[Option<OwnedFd>; 3], Error> {
+    let ours = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let mut stdio = [None, None, None];
+    for ((number, ours), theirs) in (0..).zip(ours).zip(&mut stdio) {
+        *theirs = match number {
+            // Nothing comes in unless it was asked for, as Docker has it; a terminal brings its own.
+            0 if launch.tty || !launch.interactive => Some(no_input()?),
+            _ if launch.tty || console::may_be_handed_over(ours) => None,
+            _ => Some(relay.pipe(number)?),
+        };
+    }
+    Ok(stdio)
+}
+
+fn no_input() -> Result<OwnedFd, FsError> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::open("/dev/null", flags, Mode::empty()).map_err(|e| FsError::new("open", "/dev/null", e))
 }
 
 /// The terminal inside has our size before its command can ask for it.
@@ -164,18 +207,23 @@ fn give_size(spec: &mut Spec) {
 /// From here on the signals that a person or a parent sends are read, not suffered.
 fn take_signals() -> Result<SignalFd, Error> {
     let wrong = |e: nix::errno::Errno| ProcessError::call("take over the signals", e);
-    let mut set = SigSet::empty();
-    for signal in [
-        NixSignal::SIGHUP,
-        NixSignal::SIGINT,
-        NixSignal::SIGQUIT,
-        NixSignal::SIGTERM,
-        NixSignal::SIGUSR1,
-        NixSignal::SIGUSR2,
-        NixSignal::SIGALRM,
-        NixSignal::SIGWINCH,
+    let mut set = SigSet::all();
+    for not_handed_on in [
+        // Ours: a child that ended, a reader that went away.
+        NixSignal::SIGCHLD,
+        NixSignal::SIGPIPE,
+        // A terminal's word to a job in the background, which is us.
+        NixSignal::SIGTTIN,
+        NixSignal::SIGTTOU,
+        // Faults of our own.
+        NixSignal::SIGSEGV,
+        NixSignal::SIGBUS,
+        NixSignal::SIGILL,
+        NixSignal::SIGFPE,
+        NixSignal::SIGTRAP,
+        NixSignal::SIGABRT,
     ] {
-        set.add(signal);
+        set.remove(not_handed_on);
     }
     set.thread_block().map_err(wrong)?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(wrong)?)
@@ -230,20 +278,18 @@ impl Running {
         Ok(Some((report, fd)))
     }
 
-    /// Stays with the container until it has ended. `created` learns the first process's number.
+    /// Stays with the container until it has ended, and lets `tell` know of its [`Moment`]s.
     ///
     /// # Errors
     /// What failed before the command was executed, or a stage that died.
-    pub fn supervise(mut self, mut created: impl FnMut(i32) -> Result<(), Error>) -> Result<Outcome, Error> {
+    pub fn supervise(mut self, mut tell: impl FnMut(Moment) -> Result<(), Error>) -> Result<Outcome, Error> {
         let deadline = Instant::now() + Duration::from_secs(START_DEADLINE_S);
         let outcome = loop {
             let ready = self.wait(deadline)?;
-            if let Some(relay) = &mut self.relay {
-                relay.relay(&ready.relay);
-            }
+            self.relay.relay(&ready.relay);
             // What the stage said before a signal came is heard before it: that the command runs already.
             if ready.socket {
-                match self.hear(&mut created) {
+                match self.hear(&mut tell) {
                     Ok(None) => {}
                     Ok(Some(end)) => break Ok(end),
                     Err(error) => break Err(error),
@@ -262,32 +308,37 @@ impl Running {
                 self.send(Signal::KILL);
             }
         };
-        if let Some(relay) = &mut self.relay {
-            relay.drain();
-        }
         if outcome.is_err() {
             self.send(Signal::KILL);
             let _ended = self.stage.kill();
         }
         self.stage.reap();
         if outcome.is_err() {
-            process::end_children(ORPHANS_PATIENCE);
+            process::end_children(&self.spared, ORPHANS_PATIENCE);
         }
+        self.relay.drain(self.signals.as_fd(), || told_to_end(&self.signals));
         let not_executed = self.not_executed.take();
-        outcome.map(|end| Outcome { end, not_executed })
+        match (outcome, self.ended_by) {
+            // The start did not fail: it was told to end.
+            (Err(_), Some(signal)) => Ok(Outcome { end: End::Signaled(signal.as_raw()), not_executed: None }),
+            (outcome, _) => outcome.map(|end| Outcome { end, not_executed }),
+        }
     }
 
     /// One message of the stage; the end when it was the last.
-    fn hear(&mut self, created: &mut impl FnMut(i32) -> Result<(), Error>) -> Result<Option<End>, Error> {
+    fn hear(&mut self, tell: &mut impl FnMut(Moment) -> Result<(), Error>) -> Result<Option<End>, Error> {
         match self.receive()? {
-            Some((Report::Terminal(()), Some(fd))) => self.relay = Some(Relay::start(fd, self.interactive)?),
+            Some((Report::Terminal(()), Some(fd))) => self.relay.take_terminal(fd, self.interactive)?,
             Some((Report::Created(pid), _)) => {
                 let number = Pid::from_raw(pid).ok_or(LifecycleError::Confused)?;
                 self.init = rustix::process::pidfd_open(number, PidfdFlags::empty()).ok();
-                created(pid)?;
+                tell(Moment::Created { init: pid })?;
             }
             Some((Report::NotExecuted { code, error }, _)) => self.not_executed = Some((code, error)),
-            Some((Report::Ended(end), _)) => return Ok(Some(end)),
+            Some((Report::Ended(end), _)) => {
+                tell(Moment::Ended)?;
+                return Ok(Some(end));
+            }
             Some((Report::Failed(error), _)) => return Err(error),
             Some((Report::Unshared(()) | Report::Terminal(()), _)) => {
                 return Err(LifecycleError::Confused.into());
@@ -313,7 +364,7 @@ impl Running {
             PollFd::new(&self.stage.pidfd, PollFlags::IN),
             PollFd::new(&self.socket, PollFlags::IN),
         ];
-        watched.extend(self.relay.iter().flat_map(Relay::watched));
+        watched.extend(self.relay.watched());
         match rustix::event::poll(&mut watched, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
@@ -325,11 +376,9 @@ impl Running {
     fn hand_signals_on(&mut self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
-            let Some(signal) = Signal::from_named_raw(number) else { continue };
-            if signal == Signal::WINCH {
-                if let Some(relay) = &self.relay {
-                    relay.resize();
-                }
+            let Some(signal) = process::signal_of(number) else { continue };
+            if signal == Signal::WINCH && self.relay.has_terminal() {
+                self.relay.resize();
                 continue;
             }
             if signal == Signal::INT || signal == Signal::TERM {
@@ -339,10 +388,10 @@ impl Running {
                 }
             }
             // Before there is a command nobody can refuse to end.
-            let ends = matches!(signal, Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT);
-            if (self.init.is_none() && ends) || self.interrupts >= INTERRUPTS_MAX {
+            if (self.init.is_none() && ends(signal)) || self.interrupts >= INTERRUPTS_MAX {
                 self.send(Signal::KILL);
                 if self.init.is_none() {
+                    self.ended_by.get_or_insert(signal);
                     let _ended = self.stage.kill();
                 }
             } else {
@@ -357,6 +406,18 @@ impl Running {
             let _sent = rustix::process::pidfd_send_signal(init, signal);
         }
     }
+}
+
+/// Whether somebody asked this process to end meanwhile; other signals have nobody to go to any more.
+fn told_to_end(signals: &SignalFd) -> bool {
+    std::iter::from_fn(|| signals.read_signal().ok().flatten())
+        .filter_map(|info| i32::try_from(info.ssi_signo).ok().and_then(Signal::from_named_raw))
+        .any(|signal| ends(signal))
+}
+
+/// Whether a signal asks its receiver to end.
+fn ends(signal: Signal) -> bool {
+    matches!(signal, Signal::INT | Signal::TERM | Signal::HUP | Signal::QUIT)
 }
 
 struct Ready {

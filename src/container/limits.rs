@@ -49,12 +49,12 @@ pub enum LimitError {
         text: String,
     },
     /// More processors than there are, or less than a hundredth of one.
-    #[error("`{text}` processors are outside 0.01 to {online}, the number this host has")]
+    #[error("`{text}` processors are outside 0.01 to {usable}, the number this command may use")]
     CpusOutside {
         /// What was typed.
         text: String,
-        /// How many processors are online.
-        online: u32,
+        /// How many processors may be used.
+        usable: u32,
     },
     /// Not a number of processes.
     #[error("`{text}` is not a number of processes")]
@@ -200,14 +200,14 @@ impl Limits {
     /// Takes `--cpus` as typed; `0` is no limit.
     ///
     /// # Errors
-    /// A text that is no number, or a number this host's `online` processors cannot give.
-    pub fn set_cpus(&mut self, text: &str, online: u32) -> Result<(), LimitError> {
+    /// A text that is no number, or a number the `usable` processors cannot give.
+    pub fn set_cpus(&mut self, text: &str, usable: u32) -> Result<(), LimitError> {
         let wrong = || LimitError::Cpus { text: text.to_owned() };
         let quota_us = decimal(text.trim(), CPU_PERIOD_US).ok_or_else(wrong)?;
         self.cpu_quota = match quota_us {
             0 if !text.contains(|c| ('1'..='9').contains(&c)) => None,
-            _ if quota_us < CPU_QUOTA_US_MIN || quota_us > CPU_PERIOD_US * u64::from(online) => {
-                return Err(LimitError::CpusOutside { text: text.to_owned(), online });
+            _ if quota_us < CPU_QUOTA_US_MIN || quota_us > CPU_PERIOD_US * u64::from(usable) => {
+                return Err(LimitError::CpusOutside { text: text.to_owned(), usable });
             }
             _ => Some(CpuQuota { quota_us, period_us: CPU_PERIOD_US }),
         };
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(quota("0"), Ok(None));
         assert_eq!(quota("0.000"), Ok(None));
         for text in ["0.009", "0.0000001", "2.1", "3"] {
-            assert_eq!(quota(text), Err(LimitError::CpusOutside { text: text.to_owned(), online: 2 }));
+            assert_eq!(quota(text), Err(LimitError::CpusOutside { text: text.to_owned(), usable: 2 }));
         }
         for text in ["", "-1", "1/2", "NaN", "1e1", "one"] {
             assert_eq!(quota(text), Err(LimitError::Cpus { text: text.to_owned() }));

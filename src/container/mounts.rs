@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::limits::size_bytes;
 use crate::error::{ErrorKind, Fault};
 use crate::names::Name;
 
@@ -141,7 +142,13 @@ pub fn parse_volume(text: &str, cwd: &Path) -> Result<MountRequest, MountError> 
     let source = match source {
         None => Source::Volume(None),
         Some("") => return Err(wrong(text, "the source is empty")),
-        Some(s) if s.starts_with(['/', '.', '~']) => Source::Bind { path: cwd.join(s), create: true },
+        Some(s) if s.starts_with('~') => {
+            return Err(wrong(
+                text,
+                "no shell has replaced the `~`: write the path out, or a blank after `-v`",
+            ));
+        }
+        Some(s) if s.starts_with(['/', '.']) => Source::Bind { path: cwd.join(s), create: true },
         Some(s) => Source::Volume(Some(s.parse::<Name>().map_err(|e| wrong(text, e.to_string()))?)),
     };
     let mut mount =
@@ -203,11 +210,32 @@ fn tmpfs_option(text: &str, option: &str) -> Result<String, MountError> {
 /// [`MountError`] says which key is wrong or missing.
 pub fn parse_mount(text: &str) -> Result<MountRequest, MountError> {
     let mut fields = MountFields::default();
-    for field in text.split(',') {
-        let (key, value) = field.split_once('=').map_or((field, None), |(k, v)| (k, Some(v)));
-        fields.take(text, key, value)?;
+    let separate = fields_of(text)?;
+    for field in &separate {
+        let (key, value) = field.split_once('=').map_or((field.as_str(), None), |(k, v)| (k, Some(v)));
+        fields.take(text, &key.to_ascii_lowercase(), value)?;
     }
     fields.finish(text)
+}
+
+/// The fields of one line of CSV, as Docker reads it (RFC 4180): quotes around one let it hold a comma, and
+/// two quotes in it are one.
+fn fields_of(text: &str) -> Result<Vec<String>, MountError> {
+    let mut fields = vec![String::new()];
+    let mut letters = text.chars().peekable();
+    let mut is_quoted = false;
+    while let Some(letter) = letters.next() {
+        let field = fields.last_mut().ok_or_else(|| wrong(text, "no field"))?;
+        match letter {
+            '"' if is_quoted && letters.next_if_eq(&'"').is_some() => field.push('"'),
+            '"' if is_quoted => is_quoted = false,
+            '"' if field.is_empty() => is_quoted = true,
+            '"' => return Err(wrong(text, "a quote stands inside a field: put the whole field in quotes")),
+            ',' if !is_quoted => fields.push(String::new()),
+            letter => field.push(letter),
+        }
+    }
+    if is_quoted { Err(wrong(text, "a quote is not closed")) } else { Ok(fields) }
 }
 
 #[derive(Default)]
@@ -242,7 +270,10 @@ impl<'a> MountFields<'a> {
                 return Err(wrong(text, "the mounts below a folder always come along in a user namespace"));
             }
             "volume-nocopy" | "consistency" => {}
-            "tmpfs-size" => self.tmpfs.push(tmpfs_option(text, &format!("size={}", needed()?))?),
+            "tmpfs-size" => {
+                let bytes = size_bytes(needed()?).map_err(|e| wrong(text, e.to_string()))?;
+                self.tmpfs.push(tmpfs_option(text, &format!("size={bytes}"))?);
+            }
             "tmpfs-mode" => self.tmpfs.push(tmpfs_option(text, &format!("mode={}", needed()?))?),
             "bind-propagation" => {
                 let word = needed()?;
@@ -291,7 +322,19 @@ mod tests {
             Source::Volume(Some("data".parse().unwrap()))
         );
         assert_eq!(parse_volume("/b/", cwd).unwrap().target, Path::new("/b"));
-        for bad in ["", ":", "a:b", "/a:b", "/a:/", "/a:/b:rx", "/a:/b/../c", "a/b:/c", "/a:/b:ro:x", ":/b"] {
+        for bad in [
+            "",
+            ":",
+            "a:b",
+            "/a:b",
+            "/a:/",
+            "/a:/b:rx",
+            "/a:/b/../c",
+            "a/b:/c",
+            "/a:/b:ro:x",
+            ":/b",
+            "~/a:/b",
+        ] {
             assert!(parse_volume(bad, cwd).is_err(), "{bad}");
         }
     }
@@ -302,13 +345,17 @@ mod tests {
         assert_eq!(bind.source, Source::Bind { path: "/a".into(), create: false });
         assert!(bind.read_only);
         let tmpfs = parse_mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap();
-        assert_eq!(tmpfs.source, Source::Tmpfs { options: "size=1m,mode=1770".to_owned(), exec: false });
+        assert_eq!(tmpfs.source, Source::Tmpfs { options: "size=1048576,mode=1770".to_owned(), exec: false });
+        let quoted = parse_mount("type=bind,\"SRC=/a,\"\"b\",dst=/b").unwrap();
+        assert_eq!(quoted.source, Source::Bind { path: "/a,\"b".into(), create: false });
         for bad in [
             "type=bind,dst=/b",
             "type=bind,src=a,dst=/b",
             "src=v",
             "type=nfs,dst=/b",
             "type=bind,src=/a,dst=/b,x=1",
+            "type=bind,\"src=/a,dst=/b",
+            "type=bind,sr\"c=/a\",dst=/b",
         ] {
             assert!(parse_mount(bad).is_err(), "{bad}");
         }

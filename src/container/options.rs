@@ -72,16 +72,33 @@ impl EnvEntry {
     /// Reads `NAME[=VALUE]`.
     ///
     /// # Errors
-    /// [`OptionError::Value`] when the name is empty or a byte cannot stand in an environment.
+    /// [`OptionError::Value`] when the name is empty or a byte cannot stand in an environment. It never
+    /// holds the value, which may be a secret.
     pub fn parse(text: &str) -> Result<Self, OptionError> {
         let (name, value) = text.split_once('=').map_or((text, None), |(n, v)| (n, Some(v)));
-        if name.is_empty() || text.contains('\0') || name.contains(char::is_whitespace) {
-            return Err(OptionError::value("--env", text, "expected `NAME=VALUE` or `NAME`"));
+        if name.is_empty() || text.contains('\0') {
+            let shown = if name.is_empty() { "=…" } else { name };
+            return Err(OptionError::value("--env", shown, "expected `NAME=VALUE` or `NAME`"));
         }
         Ok(match value {
             Some(value) => Self::Set(name.to_owned(), value.to_owned()),
             None => Self::Copy(name.to_owned()),
         })
+    }
+}
+
+impl EnvEntry {
+    /// Reads one line of an `--env-file`, whose names may hold no blank.
+    ///
+    /// # Errors
+    /// As [`EnvEntry::parse`].
+    pub fn parse_line(line: &str) -> Result<Self, OptionError> {
+        let entry = Self::parse(line)?;
+        let (Self::Set(name, _) | Self::Copy(name)) = &entry;
+        if name.contains(char::is_whitespace) {
+            return Err(OptionError::value("--env-file", name, "a name holds no blank"));
+        }
+        Ok(entry)
     }
 }
 
@@ -189,8 +206,8 @@ pub struct Options {
     pub cap_drop: Vec<String>,
     /// `no_new_privs`: set-user-id programs gain nothing.
     pub no_new_privileges: bool,
-    /// The filter.
-    pub seccomp: SeccompChoice,
+    /// The filter, when one was named: `--privileged` drops only the default.
+    pub seccomp: Option<SeccompChoice>,
     /// A reaper of ours is the first process.
     pub init: bool,
     /// The container's id is written to this file, which must not exist.
@@ -238,7 +255,7 @@ impl Options {
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             no_new_privileges: false,
-            seccomp: SeccompChoice::Default,
+            seccomp: None,
             init: false,
             cidfile: None,
             labels: Vec::new(),

@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
@@ -18,6 +19,11 @@ use crate::container::plan::{Plan, PlannedMount, PlannedSource, Root};
 use crate::error::{ErrorKind, Fault};
 use crate::sys::fs::{self, FsError};
 use crate::sys::process::{self, ProcessError};
+
+/// Links to places that are not there yet, one behind the other, that are followed to a mount point.
+const LINKS_MAX: usize = 8;
+/// Where the kernel's own file systems are mounted.
+const KERNELS: [&str; 3] = ["/proc", "/dev", "/sys"];
 
 /// A file of ours: where it stands inside, what it says.
 type File = (PathBuf, String);
@@ -133,7 +139,7 @@ pub fn assemble(plan: &Plan) -> Result<OwnedFd, RootfsError> {
             mount_layers(plan, &lowers, upper, work)?
         }
     };
-    for path in ["/proc", "/dev", "/sys"] {
+    for path in KERNELS {
         require_folder(root.as_fd(), path)?;
     }
     for mount in plan.mounts.iter().filter(|mount| !is_late(mount)) {
@@ -246,8 +252,8 @@ fn root_failed(what: &str, e: rustix::io::Errno) -> RootfsError {
     RootfsError::Mount { what: what.to_owned(), target: "/".into(), source: e.into() }
 }
 
-/// Writes files of ours into a layer that stands on top of the image's, in memory: nothing is made on
-/// disk for them, and no link of the image is looked at. `false` when the image has no plain folder
+/// Writes files of ours, and the folders of [`KERNELS`] that no layer has, into a layer that stands on top
+/// of the image's, in memory: nothing is made on disk for them, and no link of the image is looked at. `false` when the image has no plain folder
 /// where they belong, which such a layer would hide.
 fn make_top(top: &Path, files: &[&File], lowers: &[&Path]) -> Result<bool, RootfsError> {
     let made = |e| FsError::new("make the folder", top, e);
@@ -272,6 +278,12 @@ fn make_top(top: &Path, files: &[&File], lowers: &[&Path]) -> Result<bool, Rootf
             Err(e) => return Err(FsError::new("make the folder", folder, e).into()),
         }
         write_own(fs::open_dir(&folder)?.as_fd(), name, text)?;
+    }
+    for path in KERNELS {
+        // The lowest layer is the one that most often has them.
+        if !lowers.iter().any(|lower| rustix::fs::lstat(lower.join(&path[1..])).is_ok()) {
+            rustix::fs::mkdir(top.join(&path[1..]), Mode::from_raw_mode(0o755)).map_err(made)?;
+        }
     }
     Ok(true)
 }
@@ -401,29 +413,31 @@ pub fn propagation_flags(propagation: Propagation) -> MountPropagationFlags {
     }
 }
 
-/// Opens the place inside where a mount goes, making a folder or an empty file when it is missing.
+/// Opens the place inside where a mount goes, making a folder or an empty file when it is missing. What is
+/// there is never taken away: it may lie in a folder of the host that was mounted before.
 fn mount_point(root: BorrowedFd<'_>, path: &Path, folder: bool) -> Result<OwnedFd, FsError> {
     if folder {
         return fs::make_dirs_in_root(root, path, Mode::from_raw_mode(0o755));
     }
-    match fs::open_in_root(root, path, OFlags::PATH, Mode::empty()) {
-        Err(e) if e.source.kind() == io::ErrorKind::NotFound => {}
-        other => return other,
-    }
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let name: &OsStr = path.file_name().unwrap_or_default();
-    let parent = fs::make_dirs_in_root(root, parent, Mode::from_raw_mode(0o755))?;
-    // What stands there and could not be opened is a link that leads nowhere: ours to replace.
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let make = || rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644));
-    let made = match make() {
-        Err(rustix::io::Errno::EXIST) => {
-            rustix::fs::unlinkat(&parent, name, AtFlags::empty()).and_then(|()| make())
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::open_in_root(root, &path, OFlags::PATH, Mode::empty()) {
+            Err(e) if e.source.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
         }
-        other => other,
-    };
-    made.map_err(|e| FsError::new("make the mount point", path, e))?;
-    fs::open_in_root(root, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let name: &OsStr = path.file_name().unwrap_or_default();
+        let parent = fs::make_dirs_in_root(root, &folder, Mode::from_raw_mode(0o755))?;
+        match rustix::fs::readlinkat(&parent, name, Vec::new()) {
+            // A link that leads nowhere yet: what it names is made, inside.
+            Ok(target) => path = folder.join(OsStr::from_bytes(target.as_bytes())),
+            Err(_) => {
+                let made = fs::write_new_file(parent.as_fd(), name, b"", Mode::from_raw_mode(0o644));
+                made.map_err(|e| FsError::new("make the mount point", &path, e.source))?;
+            }
+        }
+    }
+    Err(FsError::new("make the mount point", path, rustix::io::Errno::LOOP))
 }
 
 /// Writes a file of ours where only we are, and gives it as a mount attached nowhere.

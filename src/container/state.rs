@@ -8,21 +8,24 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, Fault};
-use crate::names::{ContainerId, Name};
+use crate::names::{ContainerId, Digest, Name};
 use crate::sys::fs::{self, FsError, Lock};
 use crate::sys::process;
 
 /// The version of the record's format; another one is left alone.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The record's file in the container's folder.
 const RECORD: &str = "state.json";
-/// Largest record, in bytes.
-const RECORD_BYTES_MAX: u64 = 64 << 10;
+/// Largest record, in bytes: all that can be in a plan fits.
+const RECORD_BYTES_MAX: u64 = 8 << 20;
+/// How long processes that a dead command left may take to end, once killed.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the record of a container cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,30 @@ pub enum StateError {
     /// The record does not become JSON.
     #[error("cannot write the record of a container")]
     Json(#[from] serde_json::Error),
+    /// What another command wrote is no record.
+    #[error("`{path}` is not what cuddy writes")]
+    Garbled {
+        /// The record's file.
+        path: PathBuf,
+        /// Where it goes wrong.
+        source: serde_json::Error,
+    },
+    /// Another version of cuddy wrote the record.
+    #[error("`{path}` has version {version}, and this cuddy knows version {VERSION}")]
+    Version {
+        /// The record's file.
+        path: PathBuf,
+        /// What it says.
+        version: u32,
+    },
+    /// A process that was killed is still there.
+    #[error("process {pid} of container `{id}` still runs {} s after it was killed", END_PATIENCE.as_secs())]
+    StillRuns {
+        /// The container.
+        id: ContainerId,
+        /// The process.
+        pid: i32,
+    },
 }
 
 impl Fault for StateError {
@@ -49,13 +76,17 @@ impl Fault for StateError {
             Self::Fs(e) => e.kind(),
             Self::NameTaken { .. } => ErrorKind::Exists,
             Self::Json(_) => ErrorKind::Bug,
+            Self::Garbled { .. } => ErrorKind::Corrupt,
+            Self::Version { .. } => ErrorKind::Unsupported,
+            Self::StillRuns { .. } => ErrorKind::State,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NameTaken { .. } => vec!["choose another name, or end that container first".to_owned()],
-            Self::Fs(_) | Self::Json(_) => Vec::new(),
+            Self::Version { .. } => vec!["use the cuddy that wrote it, or another folder".to_owned()],
+            Self::Fs(_) | Self::Json(_) | Self::Garbled { .. } | Self::StillRuns { .. } => Vec::new(),
         }
     }
 }
@@ -87,22 +118,34 @@ pub struct Record {
     pub name: Option<Name>,
     /// The image as typed.
     pub image: String,
+    /// The image's id, when it has one.
+    #[serde(default)]
+    pub image_id: Option<Digest>,
+    /// Folders of the image's layers that it has mounted: they must stay.
+    #[serde(default)]
+    pub layers: Vec<PathBuf>,
     /// The stage, once it exists.
     pub stage: Option<ProcessId>,
     /// The first process, once it exists.
     pub init: Option<ProcessId>,
     /// The cgroup's folder on the host, when it has one.
     pub cgroup: Option<PathBuf>,
-    /// Folders of volumes that end with the container.
-    pub volumes: Vec<PathBuf>,
+    /// Volumes that end with the container. They are named as containers are, so that a record can name
+    /// nothing else.
+    pub volumes: Vec<ContainerId>,
+}
+
+/// What every version of the record says.
+#[derive(Debug, Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 /// One container's place on disk, held by this process.
 #[derive(Debug)]
 pub struct Place {
     folder: PathBuf,
-    scratch: PathBuf,
-    names: PathBuf,
+    root: PathBuf,
     record: Record,
     is_recorded: bool,
     lock: Lock,
@@ -137,76 +180,135 @@ impl Places {
     pub fn take(&self, id: ContainerId, name: Option<Name>, image: &str) -> Result<Place, StateError> {
         let folder = self.root.join("containers").join(id.as_str());
         let lock = take_folder(&folder)?;
-        let names = self.root.join("names");
         if let Some(name) = &name {
-            claim(&names, name, &id).inspect_err(|_| remove_folder(&folder))?;
+            claim(&self.root.join("names"), name, &id).inspect_err(|_| remove_folder(&folder))?;
         }
         let record = Record {
             version: VERSION,
             id,
             name,
             image: image.to_owned(),
+            image_id: None,
+            layers: Vec::new(),
             stage: None,
             init: None,
             cgroup: None,
             volumes: Vec::new(),
         };
-        let scratch = self.root.join("scratch");
-        Ok(Place { folder, scratch, names, record, is_recorded: false, lock })
+        Ok(Place { folder, root: self.root.clone(), record, is_recorded: false, lock })
     }
 
-    /// Clears away what dead commands left; gives the folders that only the container's own ids may
-    /// remove, and the cgroups to be removed.
+    /// What dead commands left, one after another: each is locked only while it is looked at. One whose
+    /// record cannot be read is an error and stays as it is, for nobody knows what belongs to it.
     ///
     /// # Errors
-    /// What the kernel says about the list of containers; one that cannot be cleared is left for the
-    /// next command.
-    pub fn sweep(&self) -> Result<Vec<Leftover>, FsError> {
+    /// What the kernel says about the list of containers.
+    pub fn leftovers(&self) -> Result<impl Iterator<Item = Result<Leftover, StateError>>, FsError> {
         let containers = self.root.join("containers");
-        let mut leftovers = Vec::new();
         let entries = std::fs::read_dir(&containers).map_err(|e| FsError::new("list", &containers, e))?;
-        for entry in entries.flatten() {
-            if entry.file_name().to_str().is_none_or(|n| n.parse::<ContainerId>().is_err()) {
-                continue;
-            }
-            let folder = entry.path();
-            let Ok(Some(lock)) = Lock::try_folder(&folder) else { continue };
-            let record = fs::read_file(&folder.join(RECORD), RECORD_BYTES_MAX)
-                .ok()
-                .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok())
-                .filter(|record| record.version == VERSION);
-            if let Some(record) = &record {
-                end_processes(record);
-            }
-            leftovers.push(Leftover { names: self.root.join("names"), folder, record, _lock: lock });
-        }
-        Ok(leftovers)
+        Ok(entries.flatten().filter_map(|entry| {
+            let id: ContainerId = entry.file_name().to_str()?.parse().ok()?;
+            self.leftover(id).transpose()
+        }))
     }
+
+    fn leftover(&self, id: ContainerId) -> Result<Option<Leftover>, StateError> {
+        let folder = self.root.join("containers").join(id.as_str());
+        let lock = match Lock::try_folder(&folder) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Ok(None),
+            Err(e) if e.source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let record = read_record(&folder)?;
+        Ok(Some(Leftover { root: self.root.clone(), id, folder, record, _lock: lock }))
+    }
+}
+
+/// The record in a container's folder; nothing where its command died before it had one.
+fn read_record(folder: &Path) -> Result<Option<Record>, StateError> {
+    let path = folder.join(RECORD);
+    let bytes = match fs::read_file(&path, RECORD_BYTES_MAX) {
+        Err(e) if e.source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let (said, record) = (serde_json::from_slice::<Versioned>(&bytes), serde_json::from_slice(&bytes));
+    match (said, record) {
+        // Only a first record can be cut off, and who died over it had not yet made what it tells of.
+        (Err(e), _) if e.is_eof() => Ok(None),
+        (Ok(said), _) if said.version != VERSION => Err(StateError::Version { path, version: said.version }),
+        (Err(source), _) | (Ok(_), Err(source)) => Err(StateError::Garbled { path, source }),
+        (Ok(_), Ok(record)) => Ok(Some(record)),
+    }
+}
+
+/// The records of the containers below the data folder whose commands live.
+///
+/// # Errors
+/// What the kernel says about the list of containers; a record that is not there yet is passed over.
+pub fn living(data: &Path) -> Result<Vec<Record>, FsError> {
+    let containers = data.join("containers");
+    let entries = match std::fs::read_dir(&containers) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|e| FsError::new("list", &containers, e))?,
+    };
+    let mut records = Vec::new();
+    for entry in entries.flatten() {
+        if Lock::is_held(&entry.path())? == Some(true) {
+            records.extend(read_record(&entry.path()).ok().flatten());
+        }
+    }
+    Ok(records)
 }
 
 /// What a dead command left, with the lock that says it is ours now.
 #[derive(Debug)]
 pub struct Leftover {
-    names: PathBuf,
-    /// The container's folder.
-    pub folder: PathBuf,
-    /// Its record, when it could be read.
-    pub record: Option<Record>,
+    root: PathBuf,
+    id: ContainerId,
+    folder: PathBuf,
+    record: Option<Record>,
     _lock: Lock,
 }
 
 impl Leftover {
+    /// The container.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// The cgroup that its command may have made.
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.record.as_ref()?.cgroup.as_deref()
+    }
+
+    /// Ends what still runs and waits for its end; the identity of a process is checked, not only its
+    /// number.
+    ///
+    /// # Errors
+    /// [`StateError::StillRuns`].
+    pub fn end_processes(&self) -> Result<(), StateError> {
+        let Some(record) = &self.record else { return Ok(()) };
+        for identity in [record.init, record.stage].into_iter().flatten() {
+            let Some(pidfd) = process::find_process(identity.pid, identity.start_time) else { continue };
+            // It may end by itself in this moment; should it not be ours to end, waiting tells.
+            let _ended = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            if !process::ends_within(pidfd.as_fd(), END_PATIENCE) {
+                return Err(StateError::StillRuns { id: self.id.clone(), pid: identity.pid });
+            }
+        }
+        Ok(())
+    }
+
     /// Frees the container's names, then lets `remove` take its folders away.
     ///
     /// # Errors
     /// What `remove` says: the next command tries again.
-    pub fn remove<E>(self, remove: impl FnOnce(&[PathBuf]) -> Result<(), E>) -> Result<(), E> {
+    pub fn remove<E>(self, remove: impl FnOnce(&Folders) -> Result<(), E>) -> Result<(), E> {
         // A command that died between its name and its record left no other trace of the name.
-        free_names_of(&self.names, self.folder.file_name().unwrap_or_default());
-        let volumes = self.record.iter().flat_map(|record| record.volumes.iter().cloned());
-        // The container's own is the last, for it is how the next command finds what is left.
-        let folders: Vec<PathBuf> = volumes.chain([self.folder.clone()]).collect();
-        remove(&folders)
+        free_names_of(&self.root.join("names"), self.id.as_str().as_ref());
+        let volumes = self.record.map(|record| record.volumes).unwrap_or_default();
+        remove(&Folders { root: self.root, volumes, own: self.folder })
     }
 }
 
@@ -217,8 +319,8 @@ impl Place {
     }
 
     /// The empty folder on which every stage, in its own mount namespace, mounts what it keeps in memory.
-    pub fn scratch(&self) -> &Path {
-        &self.scratch
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
     }
 
     /// The container's identity.
@@ -237,24 +339,76 @@ impl Place {
         if self.is_recorded {
             fs::replace_file(folder, RECORD.as_ref(), &text, mode)?;
         } else {
-            // Nobody reads it while we live, and a first one that is cut off is as good as none.
+            // A first one that is cut off is as good as none. Whether an image is needed is asked while no
+            // container is being started, and then it is whole.
             fs::write_new_file(folder, RECORD.as_ref(), &text, mode)?;
             self.is_recorded = true;
         }
         Ok(())
     }
 
-    /// Frees the container's name, then lets `remove` take its folders away, its own as the last.
+    /// Makes the volumes that end with the container: only once the record names them.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn make_volumes(&self) -> Result<(), FsError> {
+        self.record.volumes.iter().try_for_each(|volume| make_volume(&self.root, volume.as_str()).map(drop))
+    }
+
+    /// Nothing of the container runs any more. What only its folder would tell is gone before that itself
+    /// is; what else must be cleared away stays written down.
+    pub fn ended(&mut self) {
+        if self.record.cgroup.is_none() && self.record.volumes.is_empty() {
+            let _gone = rustix::fs::unlinkat(&self.lock, RECORD, AtFlags::empty());
+        }
+    }
+
+    /// Frees the container's name, then lets `remove` take its folders away.
     ///
     /// # Errors
     /// What `remove` says: the next command tries again.
-    pub fn remove<E>(self, remove: impl FnOnce(&[PathBuf]) -> Result<(), E>) -> Result<(), E> {
+    pub fn remove<E>(self, remove: impl FnOnce(&Folders) -> Result<(), E>) -> Result<(), E> {
         if let Some(name) = &self.record.name {
-            let _gone = rustix::fs::unlink(self.names.join(name.as_str()));
+            let _gone = rustix::fs::unlink(self.root.join("names").join(name.as_str()));
         }
-        let volumes = self.record.volumes.iter().cloned();
-        let folders: Vec<PathBuf> = volumes.chain([self.folder.clone()]).collect();
-        remove(&folders)
+        remove(&Folders { root: self.root, volumes: self.record.volumes, own: self.folder })
+    }
+}
+
+/// Where the volume `name` lies below the data folder: `volumes/NAME/_data`.
+pub fn volume_data(data: &Path, name: &str) -> PathBuf {
+    data.join("volumes").join(name).join("_data")
+}
+
+/// Makes the folder of a volume when it is missing.
+///
+/// # Errors
+/// What the kernel says.
+pub fn make_volume(data: &Path, name: &str) -> Result<PathBuf, FsError> {
+    let path = volume_data(data, name);
+    fs::make_private_dirs(&path)?;
+    rustix::fs::chmod(&path, Mode::from_raw_mode(0o755))
+        .map_err(|e| FsError::new("set the mode of", &path, e))?;
+    Ok(path)
+}
+
+/// What ends with a container.
+#[derive(Debug)]
+pub struct Folders {
+    root: PathBuf,
+    volumes: Vec<ContainerId>,
+    own: PathBuf,
+}
+
+impl Folders {
+    /// Removes them: the container's own last, for it is how the next command finds what is left.
+    ///
+    /// # Errors
+    /// What the kernel says: permission where the container's other ids made something.
+    pub fn remove(&self) -> Result<(), FsError> {
+        let volumes = self.root.join("volumes");
+        self.volumes.iter().try_for_each(|volume| fs::remove_tree(&volumes.join(volume.as_str())))?;
+        if remove_untouched(&self.own) { Ok(()) } else { fs::remove_tree(&self.own) }
     }
 }
 
@@ -278,16 +432,6 @@ fn remove_folder(folder: &Path) {
     let _gone = rustix::fs::rmdir(folder);
 }
 
-/// Ends what still runs; the stage's and the first process's identity is checked, not only the number.
-fn end_processes(record: &Record) {
-    for identity in [record.init, record.stage].into_iter().flatten() {
-        if let Some(pidfd) = process::find_process(identity.pid, identity.start_time) {
-            // It may end by itself in this moment.
-            let _ended = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-        }
-    }
-}
-
 fn claim(names: &Path, name: &Name, id: &ContainerId) -> Result<(), StateError> {
     let path = names.join(name.as_str());
     match rustix::fs::symlink(id.as_str(), &path) {
@@ -309,40 +453,29 @@ fn free_names_of(names: &Path, id: &OsStr) {
     }
 }
 
-/// Removes a folder with all that is in it, also what the kernel's overlay left closed.
-///
-/// # Errors
-/// What the kernel says.
-pub fn remove_tree(path: &Path) -> Result<(), FsError> {
-    // overlay's own `work/work` has mode 000: it is always empty once unmounted.
-    let _opened = rustix::fs::chmod(path.join("work/work"), Mode::from_raw_mode(0o700));
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            open_folders(path);
-            std::fs::remove_dir_all(path).map_err(|e| FsError::new("remove", path, e))
-        }
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FsError::new("remove", path, e)),
-        _ => Ok(()),
-    }
-}
-
-/// Makes folders that the container closed readable again for their owner, us.
-fn open_folders(path: &Path) {
-    let _opened = rustix::fs::chmodat(rustix::fs::CWD, path, Mode::from_raw_mode(0o700), AtFlags::empty());
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            open_folders(&entry.path());
+/// Removes the folder of a container that wrote nothing, as overlay leaves it: a few calls instead of a
+/// walk, while somebody waits. `false` when there is more. Never for a folder in which the container could
+/// have made a link.
+fn remove_untouched(path: &Path) -> bool {
+    // overlay's own folders have mode 000, and `volatile` leaves a mark in them.
+    let volatile = path.join("work/work/incompat/volatile");
+    let overlays: Vec<&Path> = volatile.ancestors().take(3).collect();
+    if overlays.iter().rev().all(|folder| rustix::fs::chmod(*folder, Mode::from_raw_mode(0o700)).is_ok()) {
+        let _gone = rustix::fs::unlink(volatile.join("dirty"));
+        for folder in overlays {
+            let _gone = rustix::fs::rmdir(folder);
         }
     }
+    let _gone = rustix::fs::unlink(path.join(RECORD));
+    for folder in ["work", "upper"] {
+        let _gone = rustix::fs::rmdir(path.join(folder));
+    }
+    rustix::fs::rmdir(path).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn remove_all(folders: &[PathBuf]) -> Result<(), FsError> {
-        folders.iter().try_for_each(|folder| remove_tree(folder))
-    }
 
     fn id(byte: u8) -> ContainerId {
         ContainerId::from_bytes(&[byte; 32])
@@ -356,7 +489,7 @@ mod tests {
         let first = places.take(id(1), Some(name.clone()), "x").unwrap();
         let error = places.take(id(2), Some(name.clone()), "x").unwrap_err();
         assert!(matches!(error, StateError::NameTaken { .. }), "{error}");
-        first.remove(remove_all).unwrap();
+        first.remove(Folders::remove).unwrap();
         places.take(id(2), Some(name), "x").unwrap();
     }
 
@@ -367,8 +500,8 @@ mod tests {
         let name: Name = "web".parse().unwrap();
         // Taken, and dead before the first record.
         drop(places.take(id(1), Some(name.clone()), "x").unwrap());
-        for leftover in places.sweep().unwrap() {
-            leftover.remove(remove_all).unwrap();
+        for leftover in places.leftovers().unwrap() {
+            leftover.unwrap().remove(Folders::remove).unwrap();
         }
         places.take(id(2), Some(name), "x").unwrap();
     }
@@ -377,7 +510,8 @@ mod tests {
     fn only_what_nobody_holds_is_swept() {
         let dir = tempfile::tempdir().unwrap();
         let places = Places::open(dir.path()).unwrap();
-        let held = places.take(id(1), None, "x").unwrap();
+        let mut held = places.take(id(1), None, "x").unwrap();
+        held.save(|record| record.layers.push("/l".into())).unwrap();
         let mut dead = places.take(id(2), Some("n".parse().unwrap()), "x").unwrap();
         dead.save(|_| {}).unwrap();
         std::fs::create_dir_all(dead.folder().join("upper/closed/deep")).unwrap();
@@ -387,12 +521,134 @@ mod tests {
         )
         .unwrap();
         drop(dead);
-        for leftover in places.sweep().unwrap() {
-            assert!(leftover.folder.ends_with(id(2).as_str()));
-            leftover.remove(remove_all).unwrap();
+        let living = living(dir.path()).unwrap();
+        assert_eq!(living.iter().map(|record| record.id.clone()).collect::<Vec<_>>(), [id(1)]);
+        assert_eq!(living[0].layers, [PathBuf::from("/l")]);
+        for leftover in places.leftovers().unwrap() {
+            let leftover = leftover.unwrap();
+            assert_eq!(leftover.id(), &id(2));
+            leftover.remove(Folders::remove).unwrap();
         }
         assert!(held.folder().exists());
         assert_eq!(std::fs::read_dir(dir.path().join("containers")).unwrap().count(), 1);
         assert_eq!(std::fs::read_dir(dir.path().join("names")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_in_a_volume_leads_its_removal_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outside, volume) = (dir.path().join("outside"), dir.path().join("volumes").join(id(9).as_str()));
+        for folder in [&outside.join("work/incompat/volatile"), &outside.join("upper"), &volume] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(outside.join("work/incompat/volatile/dirty"), "").unwrap();
+        std::fs::set_permissions(outside.join("work"), std::os::unix::fs::PermissionsExt::from_mode(0o750))
+            .unwrap();
+        for name in ["work", "upper"] {
+            std::os::unix::fs::symlink(&outside, volume.join(name)).unwrap();
+        }
+        let places = Places::open(dir.path()).unwrap();
+        let mut place = places.take(id(1), None, "x").unwrap();
+        place.save(|record| record.volumes = vec![id(9)]).unwrap();
+        place.remove(Folders::remove).unwrap();
+        assert!(!volume.exists());
+        assert!(outside.join("work/incompat/volatile/dirty").exists());
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &std::fs::metadata(outside.join("work")).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o750);
+    }
+
+    /// A dead container with this record.
+    fn dead(places: &Places, byte: u8, record: &[u8]) -> PathBuf {
+        let place = places.take(id(byte), None, "x").unwrap();
+        std::fs::write(place.folder().join(RECORD), record).unwrap();
+        place.folder().to_owned()
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::open(dir.path()).unwrap();
+        let whole = serde_json::json!({
+            "version": VERSION, "id": id(1), "name": null, "image": "x", "stage": null, "init": null,
+            "cgroup": null, "volumes": [],
+        });
+        let with = |key: &str, value: serde_json::Value| {
+            let mut record = whole.clone();
+            record[key] = value;
+            record.to_string().into_bytes()
+        };
+        let text = whole.to_string().into_bytes();
+        for kept in [
+            &with("version", (VERSION + 1).into())[..],
+            &with("volumes", ["/etc"].into()),
+            &with("volumes", [format!("../{}", id(1))].into()),
+            b"garbled",
+            &vec![b' '; usize::try_from(RECORD_BYTES_MAX).unwrap() + 1],
+        ] {
+            let folder = dead(&places, 1, kept);
+            let found: Vec<_> = places.leftovers().unwrap().collect();
+            assert!(matches!(found[..], [Err(_)]), "{found:?}");
+            fs::remove_tree(&folder).unwrap();
+        }
+        for none in [&b""[..], &text[..1], &text[..text.len() - 1]] {
+            dead(&places, 1, none);
+            let found = places.leftovers().unwrap().next().unwrap().unwrap();
+            assert!(found.record.is_none());
+            found.remove(Folders::remove).unwrap();
+        }
+        dead(&places, 1, &text);
+        assert!(places.leftovers().unwrap().next().unwrap().unwrap().record.is_some());
+    }
+
+    #[test]
+    fn what_dead_commands_left_is_held_one_after_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::open(dir.path()).unwrap();
+        let folders = [1, 2, 3].map(|byte| dead(&places, byte, b""));
+        for leftover in places.leftovers().unwrap() {
+            let leftover = leftover.unwrap();
+            for folder in folders.iter().filter(|folder| **folder != leftover.folder) {
+                assert!(Lock::try_folder(folder).unwrap().is_some(), "{folder:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn processes_of_a_dead_command_have_ended_when_its_folders_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::open(dir.path()).unwrap();
+        for _ in 0..32 {
+            let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+            let identity = ProcessId::of(i32::try_from(child.id()).unwrap()).unwrap();
+            let mut place = places.take(id(1), None, "x").unwrap();
+            place.save(|record| record.init = Some(identity)).unwrap();
+            drop(place);
+            let held = process::find_process(identity.pid, identity.start_time).unwrap();
+            let leftover = places.leftovers().unwrap().next().unwrap().unwrap();
+            leftover.end_processes().unwrap();
+            assert!(process::has_ended(held.as_fd()));
+            leftover.remove(Folders::remove).unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn volumes_are_made_after_they_are_recorded_and_end_with_their_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::open(dir.path()).unwrap();
+        let mut place = places.take(id(1), None, "x").unwrap();
+        place.make_volumes().unwrap();
+        assert!(!dir.path().join("volumes").exists());
+        place.save(|record| record.volumes = vec![id(2)]).unwrap();
+        place.make_volumes().unwrap();
+        let volume = volume_data(dir.path(), id(2).as_str());
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&volume).unwrap().permissions());
+        assert_eq!(mode & 0o7777, 0o755);
+        drop(place);
+        places.leftovers().unwrap().next().unwrap().unwrap().remove(Folders::remove).unwrap();
+        assert!(!volume.parent().unwrap().exists());
     }
 }

@@ -77,7 +77,7 @@ pub enum WallError {
     #[error("cannot build the second wall (Landlock)")]
     Landlock(#[from] landlock::RulesetError),
     /// A resource limit was not taken.
-    #[error("cannot set the resource limit `{name}` to {soft}:{hard}")]
+    #[error("cannot set the resource limit `{name}` to {}:{}", typed(*soft), typed(*hard))]
     Limit {
         /// As `--ulimit` has it: `nofile`.
         name: String,
@@ -95,6 +95,11 @@ pub enum WallError {
         /// What the spec says.
         name: String,
     },
+}
+
+/// A resource limit as `--ulimit` takes it.
+fn typed(limit: u64) -> String {
+    if limit == u64::MAX { "-1".to_owned() } else { limit.to_string() }
 }
 
 impl Fault for WallError {

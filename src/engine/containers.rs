@@ -13,13 +13,14 @@ use crate::container::options::{
 };
 use crate::container::plan::{PlannedMount, PlannedSource};
 use crate::container::spec::{self, Masks};
+use crate::container::state::{make_volume, volume_data};
 use crate::engine::host::Host;
 use crate::engine::host_image::{self, Account};
 use crate::engine::images::{self, ImageDefaults};
-use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
+use crate::engine::launch::{self, Decided, Finished, RootChoice, Stack, Unenforced, Warn};
 use crate::error::{Error, ErrorKind};
 use crate::image::config::Platform;
-use crate::names::Name;
+use crate::names::ContainerId;
 use crate::sys::fs::{self, FsError};
 
 /// Largest `--env-file`, in bytes.
@@ -34,15 +35,7 @@ const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 /// What kept the command from being executed.
 pub fn run(host: &Host, options: Options, warn: Warn<'_>) -> Result<Finished, Error> {
     let decided = decide(host, options, warn)?;
-    let own = decided.volumes.clone();
-    let finished = launch::carry_out(host, decided, warn);
-    if finished.is_err() {
-        // What failed before there was a record of it is in nobody's hands.
-        for folder in own {
-            let _gone = std::fs::remove_dir_all(folder);
-        }
-    }
-    finished
+    launch::carry_out(host, decided, warn)
 }
 
 fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Error> {
@@ -53,7 +46,8 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     let user = user(host, &options, &image);
     let map = map(host, options.userns, &image, user.as_deref(), &options.groups)?;
     let capabilities = spec::capabilities(&options.cap_add, &options.cap_drop, options.privileged)?;
-    let seccomp = if options.privileged { SeccompChoice::Unconfined } else { options.seccomp };
+    let default = if options.privileged { SeccompChoice::Unconfined } else { SeccompChoice::Default };
+    let seccomp = options.seccomp.unwrap_or(default);
     let mut labels: BTreeMap<String, String> = image.labels.into_iter().collect();
     labels.extend(options.labels);
     if let Some(name) = &options.hostname {
@@ -65,17 +59,16 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
     }
     let workdir =
         options.workdir.or(image.workdir).filter(|w| !w.is_empty()).unwrap_or_else(|| "/".to_owned());
-    if !workdir.starts_with('/') {
-        return Err(OptionError::value("--workdir", workdir, "expected an absolute path").into());
-    }
+    let workdir = clean_workdir(&workdir)?;
     // Last: it makes folders.
     let (mut mounts, volumes) = mounts(host, &options.mounts, &image.volumes)?;
     every.append(&mut mounts);
     Ok(Decided {
+        verb: "run",
         image: options.image,
         name: options.name,
         cidfile: options.cidfile.map(|p| host.cwd.join(p)),
-        root: image.root.unwrap_or(RootChoice::Layers(Vec::new())),
+        root: image.root.unwrap_or(RootChoice::Layers(Stack::default())),
         read_only: options.read_only,
         mounts: every,
         links: Vec::new(),
@@ -107,6 +100,22 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         umask: 0o022,
         grace: None,
     })
+}
+
+/// Docker's rule: `..` is taken out of the text before anything is looked at.
+fn clean_workdir(text: &str) -> Result<String, OptionError> {
+    if !text.starts_with('/') {
+        return Err(OptionError::value("--workdir", text, "expected an absolute path"));
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for name in text.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    Ok(format!("/{}", names.join("/")))
 }
 
 /// A folder or a file would be bound as it is, and could be written.
@@ -179,18 +188,23 @@ fn user(host: &Host, options: &Options, image: &ImageDefaults) -> Option<String>
 fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<Vec<String>, Error> {
     let mut order: Vec<String> = Vec::new();
     let mut values: BTreeMap<String, String> = BTreeMap::new();
-    let mut set = |name: String, value: String| {
+    let mut set = |name: String, value: Option<String>| {
+        let Some(value) = value else {
+            values.remove(&name);
+            order.retain(|known| *known != name);
+            return;
+        };
         if values.insert(name.clone(), value).is_none() {
             order.push(name);
         }
     };
-    set("PATH".to_owned(), PATH_DEFAULT.to_owned());
+    set("PATH".to_owned(), Some(PATH_DEFAULT.to_owned()));
     if options.userns == UserNamespace::KeepId {
         // Whose home this caller's number has inside nobody says.
-        set("HOME".to_owned(), "/".to_owned());
+        set("HOME".to_owned(), Some("/".to_owned()));
     }
     if options.tty {
-        set("TERM".to_owned(), "xterm".to_owned());
+        set("TERM".to_owned(), Some("xterm".to_owned()));
     }
     let mut entries: Vec<EnvEntry> = Vec::new();
     for text in &image.environment {
@@ -205,10 +219,11 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
         let text = String::from_utf8(bytes).map_err(|e| {
             FsError::new("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e))
         })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let lines = text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
         for line in lines {
             entries.push(
-                EnvEntry::parse(line)
+                EnvEntry::parse_line(line)
                     .map_err(|e| Error::from(e).context(format!("in `{}`", path.display())))?,
             );
         }
@@ -216,11 +231,11 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
     entries.extend(options.environment.iter().cloned());
     for entry in entries {
         match entry {
-            EnvEntry::Set(name, value) => set(name, value),
+            EnvEntry::Set(name, value) => set(name, Some(value)),
+            // What we do not have takes the image's own away.
             EnvEntry::Copy(name) => {
-                if let Some(value) = host.environment.get(&name) {
-                    set(name, value.clone());
-                }
+                let value = host.environment.get(&name).cloned();
+                set(name, value);
             }
         }
     }
@@ -256,14 +271,21 @@ fn map(
     Ok(Some(IdMap::single((0, 0), outside)))
 }
 
-/// Mounts as the stage takes them, and the folders of volumes that end with the container.
+/// Mounts as the stage takes them, and the volumes that end with the container: named here, made when
+/// there is a record of them.
 fn mounts(
     host: &Host,
     requests: &[MountRequest],
     declared: &[String],
-) -> Result<(Vec<PlannedMount>, Vec<PathBuf>), Error> {
+) -> Result<(Vec<PlannedMount>, Vec<ContainerId>), Error> {
     let mut planned = Vec::new();
     let mut own = Vec::new();
+    for (i, request) in requests.iter().enumerate() {
+        if requests[..i].iter().any(|earlier| earlier.target == request.target) {
+            let target = request.target.display();
+            return Err(Error::new(ErrorKind::Usage, format!("duplicate mount point: `{target}`")));
+        }
+    }
     let covered = |target: &Path| requests.iter().any(|r| r.target == target);
     let declared: Vec<_> = declared.iter().map(|path| declared_volume(path)).collect::<Result<_, _>>()?;
     let declared = declared.into_iter().filter(|request| !covered(&request.target));
@@ -276,13 +298,15 @@ fn mounts(
                 }
                 PlannedSource::Bind { path, optional: false }
             }
-            Source::Volume(name) => {
-                let path = volume(host, name.as_ref())?;
-                if name.is_none()
-                    && let Some(folder) = path.parent()
-                {
-                    own.push(folder.to_owned());
-                }
+            Source::Volume(Some(name)) => {
+                PlannedSource::Bind { path: make_volume(&host.data, name.as_str())?, optional: false }
+            }
+            Source::Volume(None) => {
+                let mut random = [0_u8; 32];
+                fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
+                let name = ContainerId::from_bytes(&random);
+                let path = volume_data(&host.data, name.as_str());
+                own.push(name);
                 PlannedSource::Bind { path, optional: false }
             }
         };
@@ -296,21 +320,4 @@ fn mounts(
     // A mount below another one comes after it, whatever the order typed.
     planned.sort_by_key(|m| m.target.components().count());
     Ok((planned, own))
-}
-
-/// The folder of a volume, made when it is missing: `volumes/NAME/_data`.
-fn volume(host: &Host, name: Option<&Name>) -> Result<PathBuf, Error> {
-    let name = match name {
-        Some(name) => name.as_str().to_owned(),
-        None => {
-            let mut random = [0_u8; 32];
-            fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
-            crate::names::ContainerId::from_bytes(&random).as_str().to_owned()
-        }
-    };
-    let path = host.data.join("volumes").join(name).join("_data");
-    fs::make_private_dirs(&path)?;
-    rustix::fs::chmod(&path, rustix::fs::Mode::from_raw_mode(0o755))
-        .map_err(|e| FsError::new("set the mode of", &path, e))?;
-    Ok(path)
 }

@@ -14,6 +14,7 @@ use crate::container::limits::Resource;
 use crate::engine::doctor::{Cgroups, Delegation, Facts, Family, Tool, Tun};
 use crate::engine::host;
 use crate::engine::trials;
+use crate::error::Error;
 use crate::sys::fs::read_file;
 use crate::sys::process;
 
@@ -107,7 +108,10 @@ pub fn of_host(host: &host::Host) -> Facts {
         &caller,
         &Trials {
             user_namespace: &trials::user_namespace,
-            overlay: &|| trials::overlay(&host.data),
+            overlay: &|| {
+                host.open_data().map_err(|e| Error::from(e).to_string())?;
+                trials::overlay(&host.data)
+            },
             landlock_abi: &process::landlock_version,
             delegation: &|| delegation(&probe(&environment)),
         },

@@ -27,6 +27,24 @@ pub enum HostError {
     /// The current folder is gone.
     #[error("the current folder cannot be found")]
     NoCwd(#[source] std::io::Error),
+    /// Whoever owns the folder decides what cuddy removes.
+    #[error("`{path}` belongs to user {owner}, and cuddy runs as user {uid}")]
+    NotOurs {
+        /// The data folder.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        uid: u32,
+    },
+    /// Whoever can write to the folder decides what cuddy removes.
+    #[error("`{path}` can be written by other users: its mode is {mode:04o}")]
+    Open {
+        /// The data folder.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// The folder could not be made.
     #[error("cannot open cuddy's own folder")]
     Data(#[from] FsError),
@@ -37,6 +55,7 @@ impl Fault for HostError {
         match self {
             Self::NoHome => ErrorKind::Usage,
             Self::NoCwd(_) => ErrorKind::NotFound,
+            Self::NotOurs { .. } | Self::Open { .. } => ErrorKind::Denied,
             Self::Data(e) => e.kind(),
         }
     }
@@ -45,6 +64,15 @@ impl Fault for HostError {
         match self {
             Self::NoHome => vec!["say where: `XDG_DATA_HOME=/path cuddy …`".to_owned()],
             Self::NoCwd(_) => vec!["`cd` to a folder that exists".to_owned()],
+            Self::NotOurs { .. } => {
+                vec![
+                    "name a folder of this user's own: `XDG_DATA_HOME=/path cuddy …`; with sudo, `sudo -H`"
+                        .to_owned(),
+                ]
+            }
+            Self::Open { path, .. } => {
+                vec![format!("`chmod go-w {}`, if nobody else has used it", path.display())]
+            }
             Self::Data(_) => Vec::new(),
         }
     }
@@ -71,6 +99,8 @@ pub struct Host {
     pub path: Vec<PathBuf>,
     /// The file mode mask that the caller's programs have.
     pub umask: u32,
+    /// The folder of Docker's `config.json` that was typed (`--config`).
+    pub docker_config: Option<PathBuf>,
     /// The whole environment, for what a flag copies by name.
     pub environment: BTreeMap<String, String>,
 }
@@ -108,8 +138,18 @@ impl Host {
             runtime: folder("XDG_RUNTIME_DIR"),
             path,
             umask,
+            docker_config: None,
             environment,
         })
+    }
+
+    /// Makes the data folder when it is missing.
+    ///
+    /// # Errors
+    /// [`HostError::Data`], or that it is not ours alone.
+    pub fn open_data(&self) -> Result<(), HostError> {
+        fs::make_private_dirs(&self.data)?;
+        require_own(&self.data, self.uid)
     }
 
     /// The caller's subordinate user and group ids; empty without `newuidmap`, unless root.
@@ -155,6 +195,18 @@ impl Host {
     }
 }
 
+/// Refuses a folder that another user than `uid` owns or may write to: what lies in it is believed, and
+/// root would remove for that user what it names.
+fn require_own(path: &Path, uid: u32) -> Result<(), HostError> {
+    let stat = rustix::fs::stat(path).map_err(|e| FsError::new("look at", path, e))?;
+    let (path, mode) = (path.to_owned(), stat.st_mode & 0o7777);
+    match (stat.st_uid == uid, mode & 0o022) {
+        (false, _) => Err(HostError::NotOurs { path, owner: stat.st_uid, uid }),
+        (true, 0) => Ok(()),
+        (true, _) => Err(HostError::Open { path, mode }),
+    }
+}
+
 /// The name of a user, by `/etc/passwd` alone: no C library looks anything up for us.
 fn login_name(uid: u32) -> String {
     let text = fs::read_file(Path::new("/etc/passwd"), TABLE_BYTES_MAX).unwrap_or_default();
@@ -166,4 +218,25 @@ fn login_name(uid: u32) -> String {
         (fields.nth(1)? == number).then(|| name.to_owned())
     });
     found.unwrap_or(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_data_folder_that_another_user_owns_or_may_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        require_own(dir.path(), uid).unwrap();
+        let error = require_own(dir.path(), uid + 1).unwrap_err();
+        assert!(matches!(error, HostError::NotOurs { .. }) && error.kind() == ErrorKind::Denied, "{error}");
+        for mode in [0o770, 0o702, 0o1777] {
+            std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
+            let error = require_own(dir.path(), uid).unwrap_err();
+            assert!(matches!(error, HostError::Open { .. }) && error.kind() == ErrorKind::Denied, "{error}");
+        }
+    }
 }

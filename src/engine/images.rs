@@ -1,18 +1,18 @@
-//! `load`, `import`, `images`, and what an image says to `run`.
+//! `import`, what every image that comes in needs, and what an image says to `run`.
 
 use std::fs::File;
 use std::path::Path;
 
-use serde::Serialize;
-
 use crate::audit;
 use crate::container::idspace;
 use crate::engine::host::Host;
-use crate::engine::launch::{RootChoice, Warn};
+use crate::engine::launch::{RootChoice, Stack, Warn};
+use crate::engine::storage;
 use crate::error::{Error, ErrorKind};
 use crate::image::archive::{self, Report};
 use crate::image::config::Platform;
-use crate::image::store::{Store, Summary};
+use crate::image::staging::Skipped;
+use crate::image::store::Store;
 use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
 use crate::sys::fs::FsError;
@@ -42,21 +42,6 @@ pub struct ImageDefaults {
     pub has_other_ids: bool,
 }
 
-/// One image of the list.
-#[derive(Debug, Serialize)]
-pub struct ImageList {
-    /// Its id: the digest of its configuration.
-    pub id: Digest,
-    /// Its names; none for one that lost them.
-    pub names: Vec<ImageReference>,
-    /// When it was made (RFC 3339).
-    pub created: Option<String>,
-    /// `os/architecture`.
-    pub platform: String,
-    /// Bytes of the files of its layers.
-    pub bytes: u64,
-}
-
 /// One image that came in.
 #[derive(Debug)]
 pub struct LoadedImage {
@@ -64,18 +49,6 @@ pub struct LoadedImage {
     pub id: Digest,
     /// The names it was given.
     pub names: Vec<ImageReference>,
-}
-
-/// Puts every image of the archive `input`, or of standard input, into the store.
-///
-/// # Errors
-/// What is wrong with the archive; the store is then as it was.
-pub fn load(host: &Host, input: Option<&Path>, warn: Warn<'_>) -> Result<Vec<LoadedImage>, Error> {
-    let file = open(host, input)?;
-    let owners = take_ids(host, warn)?;
-    let report = archive::load(&Store::open(&host.data)?, file, owners)?;
-    record(host, "load", &report)?;
-    Ok(tell(report, warn))
 }
 
 /// Makes an image called `name` of the root filesystem in the tar `input`, or in standard input.
@@ -90,33 +63,22 @@ pub fn import(
 ) -> Result<Vec<LoadedImage>, Error> {
     let file = open(host, input)?;
     let owners = take_ids(host, warn)?;
-    let report = archive::import(&Store::open(&host.data)?, file, name, owners)?;
+    let report = archive::import(&storage::open(host)?, file, name, owners)?;
     record(host, "import", &report)?;
     Ok(tell(report, warn))
 }
 
-fn record(host: &Host, verb: &str, report: &Report) -> Result<(), Error> {
+/// Writes down which images came in, and by which verb.
+///
+/// # Errors
+/// When the audit cannot be written.
+pub fn record(host: &Host, verb: &str, report: &Report) -> Result<(), Error> {
     for image in &report.images {
         let name = image.names.first().map(ImageReference::familiar).unwrap_or_default();
         let asked = audit::Asked { uid: host.uid, verb, object: &name, id: image.id.as_str() };
         audit::append(&host.data, &asked, audit::Outcome::Ended(0))?;
     }
     Ok(())
-}
-
-/// The images there are.
-///
-/// # Errors
-/// What is wrong with the store.
-pub fn list(host: &Host) -> Result<Vec<ImageList>, Error> {
-    let line = |summary: Summary| ImageList {
-        id: summary.id,
-        names: summary.names,
-        created: summary.created,
-        platform: summary.platform.to_string(),
-        bytes: summary.bytes,
-    };
-    Ok(Store::open(&host.data)?.images()?.into_iter().map(line).collect())
 }
 
 /// What the image called `text` says. With `platform` it must be made for that one.
@@ -130,7 +92,14 @@ pub fn defaults(
     warn: Warn<'_>,
 ) -> Result<ImageDefaults, Error> {
     let reference: ImageReference = text.parse()?;
-    let image = Store::look(&host.data).resolve(&reference)?;
+    host.open_data()?;
+    let store = Store::look(&host.data);
+    // Held until the container's record says what it needs: a few microseconds more for `run`.
+    let held = match store.enter().map_err(Error::from) {
+        Err(error) if error.kind == ErrorKind::NotFound => None,
+        other => Some(other?),
+    };
+    let image = store.resolve_for(&reference, platform.and_then(wanted).as_ref())?;
     let has = Platform { os: image.config.os.clone(), architecture: image.config.architecture.clone() };
     require_platform(text, &has, platform)?;
     if let Some(foreign) = image.config.foreign_platform() {
@@ -141,7 +110,7 @@ pub fn defaults(
     }
     let some = |text: String| (!text.is_empty()).then_some(text);
     Ok(ImageDefaults {
-        root: Some(RootChoice::Layers(image.layers)),
+        root: Some(RootChoice::Layers(Stack { image: Some(image.id), folders: image.layers, held })),
         entrypoint: image.config.entrypoint,
         command: image.config.command,
         environment: image.config.env,
@@ -153,6 +122,13 @@ pub fn defaults(
         // Files that were flattened to the caller need no other id.
         has_other_ids: !image.ids.is_only_root() && !image.is_flat,
     })
+}
+
+/// `os/architecture` of a `--platform`, whose variant is not looked at.
+pub fn wanted(text: &str) -> Option<Platform> {
+    let (os, architecture) = text.split_once('/')?;
+    let architecture = architecture.split('/').next().unwrap_or_default();
+    Some(Platform { os: os.to_owned(), architecture: architecture.to_owned() })
 }
 
 /// Whether an image for `has` is what `--platform` asked for.
@@ -169,7 +145,11 @@ pub fn require_platform(image: &str, has: &Platform, wanted: Option<&str>) -> Re
     Err(error.hint("load one that is made for that platform"))
 }
 
-fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
+/// The file `input`, or standard input unless it is a terminal.
+///
+/// # Errors
+/// When it cannot be opened, or is a terminal.
+pub fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
     if let Some(input) = input {
         let path = host.cwd.join(input);
         return Ok(File::open(&path).map_err(|e| FsError::new("open", &path, e))?);
@@ -185,7 +165,10 @@ fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
 
 /// With subordinate ids this process moves to where they are its own, so that files get their true
 /// owners; without, all files are the caller's and their owners are recorded.
-fn take_ids(host: &Host, warn: Warn<'_>) -> Result<Owners, Error> {
+///
+/// # Errors
+/// When the user namespace can be made but not entered.
+pub fn take_ids(host: &Host, warn: Warn<'_>) -> Result<Owners, Error> {
     let Some(map) = host.subordinate_map() else { return Ok(Owners::Record) };
     // Tried first where nothing is lost: a process that failed half-way could not go on.
     if let Err(error) = idspace::inside(&map, || Ok(())) {
@@ -196,19 +179,25 @@ fn take_ids(host: &Host, warn: Warn<'_>) -> Result<Owners, Error> {
     Ok(Owners::Apply)
 }
 
-fn tell(report: Report, warn: Warn<'_>) -> Vec<LoadedImage> {
-    if report.skipped.devices > 0 {
+/// Says what of an image's layers was not made.
+pub fn tell_skipped(skipped: Skipped, warn: Warn<'_>) {
+    if skipped.devices > 0 {
         warn(&format!(
             "{} device files of the image were not made: /dev is made anew in each container",
-            report.skipped.devices
+            skipped.devices
         ));
     }
-    if report.skipped.xattrs > 0 {
+    if skipped.xattrs > 0 {
         warn(&format!(
             "{} extended attributes of the image were left out: they mean something to the host",
-            report.skipped.xattrs
+            skipped.xattrs
         ));
     }
+}
+
+/// Says what was left out of images that came in, and which they are.
+pub fn tell(report: Report, warn: Warn<'_>) -> Vec<LoadedImage> {
+    tell_skipped(report.skipped, warn);
     for image in &report.images {
         if let Some(platform) = &image.foreign_platform {
             warn(&format!("image `{}` is made for {platform}, this host is {}", image.id, Platform::host()));

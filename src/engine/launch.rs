@@ -2,8 +2,9 @@
 //!
 //! It decides nothing but what only the moment can tell: the id, where a cgroup can be had.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,17 +17,18 @@ use crate::container::cgroup::{self, Cgroup, CgroupError};
 use crate::container::delegation::{self, Lack, Support};
 use crate::container::idmap::IdMap;
 use crate::container::idspace;
-use crate::container::lifecycle::{self, Launch, Outcome, Running};
+use crate::container::lifecycle::{self, Launch, Moment, Outcome, Running};
 use crate::container::limits::{Limits, Resource};
 use crate::container::options::{DeviceRequest, Network, SeccompChoice, Ulimit};
 use crate::container::plan::{End, Plan, PlannedMount, Root, Walls, hex};
 use crate::container::seccomp::{self, Conditions, Profile};
 use crate::container::spec::{self, Masks, SpecRequest};
-use crate::container::state::{self, Place, Places, ProcessId};
+use crate::container::state::{Folders, Leftover, Place, Places, ProcessId};
 use crate::container::syscalls::Arch;
 use crate::engine::host::Host;
 use crate::error::{Error, ErrorKind};
-use crate::names::{ContainerId, Name};
+use crate::image::leases::Inside;
+use crate::names::{ContainerId, Digest, Name};
 use crate::sys::fs::{self, FsError};
 
 /// Largest filter on disk, in bytes: what the kernel takes and our header.
@@ -40,8 +42,19 @@ pub type Warn<'a> = &'a mut dyn FnMut(&str);
 pub enum RootChoice {
     /// Filled by the mounts.
     Empty(Root),
-    /// Layers of an image, bottom first.
-    Layers(Vec<PathBuf>),
+    /// Layers of an image.
+    Layers(Stack),
+}
+
+/// Layers of an image in the store, and what keeps them there until the container's record does.
+#[derive(Debug, Default)]
+pub struct Stack {
+    /// The image's id.
+    pub image: Option<Digest>,
+    /// Their folders, bottom first.
+    pub folders: Vec<PathBuf>,
+    /// Nothing of the store goes while this is held.
+    pub held: Option<Inside>,
 }
 
 /// What becomes of a limit that this host cannot enforce.
@@ -59,6 +72,8 @@ pub enum Unenforced {
 /// One container, decided.
 #[derive(Debug)]
 pub struct Decided {
+    /// What was asked for, for the audit: `run`, `mcp run`.
+    pub verb: &'static str,
     /// The image as typed.
     pub image: String,
     /// Its name.
@@ -75,8 +90,8 @@ pub struct Decided {
     pub links: Vec<(PathBuf, PathBuf)>,
     /// Files of ours.
     pub files: Vec<(PathBuf, String)>,
-    /// Folders of volumes that end with the container.
-    pub volumes: Vec<PathBuf>,
+    /// Volumes to be made that end with the container.
+    pub volumes: Vec<ContainerId>,
     /// Who the command is, to be looked up inside; `None` is the map's first user.
     pub user: Option<String>,
     /// Supplementary groups.
@@ -145,25 +160,31 @@ pub struct Finished {
 pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finished, Error> {
     // The stage makes its namespaces while we prepare its plan; with limits it must wait for its cgroup.
     let begun = decided.limits.resources().is_empty().then(|| begin(&decided, None)).transpose()?;
-    fs::make_private_dirs(&host.data)?;
+    host.open_data()?;
     let places = Places::open(&host.data)?;
     clear_away(host, &places, warn)?;
     let mut random = [0_u8; 32];
     fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
     let id = ContainerId::from_bytes(&random);
     let filter = filter(host, &decided.seccomp, &decided.capabilities)?;
-    let cidfile = decided.cidfile.as_deref().map(|path| write_cidfile(path, &id)).transpose()?;
-    let mut place = places.take(id, decided.name.clone(), &decided.image)?;
-    let volumes = decided.volumes.clone();
-    let (image, id) = (decided.image.clone(), place.id().clone());
-    let asked = audit::Asked { uid: host.uid, verb: "run", object: &image, id: id.as_str() };
-    audit::append(&host.data, &asked, audit::Outcome::Started)?;
-    let prepared = Prepared { decided, filter, volumes, begun };
+    let mut place = places.take(id.clone(), decided.name.clone(), &decided.image)?;
+    let image = decided.image.clone();
+    let asked = audit::Asked { uid: host.uid, verb: decided.verb, object: &image, id: id.as_str() };
+    let cidfile = decided.cidfile.as_deref().map(|path| CidFile::write(path, &id)).transpose();
+    let begins = cidfile.and_then(|cidfile| {
+        audit::append(&host.data, &asked, audit::Outcome::Started)?;
+        Ok(cidfile)
+    });
+    let cidfile = match begins {
+        Ok(cidfile) => cidfile,
+        Err(error) => {
+            give_back(host, place, Ok(()), warn);
+            return Err(error);
+        }
+    };
+    let prepared = Prepared { decided, filter, begun };
     let (finished, cleared) = run_in(host, prepared, &mut place, warn);
-    // What could not be removed now is found by the next command, as long as its record is there.
-    if let Err(error) = cleared.and_then(|()| place.remove(|folders| remove_folders(host, folders))) {
-        warn(&format!("{error}; the next command tries again"));
-    }
+    give_back(host, place, cleared, warn);
     let outcome = match &finished {
         Ok(finished) => audit::Outcome::Ended(finished.code),
         Err(error) => audit::Outcome::Failed(error.kind),
@@ -171,17 +192,23 @@ pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finish
     if let Err(fault) = audit::append(&host.data, &asked, outcome) {
         warn(&Error::from(fault).to_string());
     }
-    if finished.is_err()
-        && let Some(path) = cidfile
-    {
-        let _gone = rustix::fs::unlink(path);
+    if let (Ok(_), Some(cidfile)) = (&finished, cidfile) {
+        cidfile.keep();
     }
     finished
 }
 
+/// Removes what the container had, once its cgroup is gone. What could not be removed now is found by the
+/// next command, as long as its record is there.
+fn give_back(host: &Host, place: Place, cleared: Result<(), Error>, warn: Warn<'_>) {
+    if let Err(error) = cleared.and_then(|()| place.remove(|folders| remove_folders(host, folders))) {
+        warn(&format!("{error}; the next command tries again"));
+    }
+}
+
 /// What the container's own ids made can be removed by nobody else.
-fn remove_folders(host: &Host, folders: &[PathBuf]) -> Result<(), Error> {
-    let remove = || folders.iter().try_for_each(|folder| state::remove_tree(folder)).map_err(Error::from);
+fn remove_folders(host: &Host, folders: &Folders) -> Result<(), Error> {
+    let remove = || folders.remove().map_err(Error::from);
     let denied = match remove() {
         Err(error) if error.kind == ErrorKind::Denied => error,
         other => return other,
@@ -192,48 +219,88 @@ fn remove_folders(host: &Host, folders: &[PathBuf]) -> Result<(), Error> {
     }
 }
 
-/// Clears away what dead commands left: processes, cgroups, folders.
+/// Clears away what dead commands left. What cannot be cleared away keeps its record, for the next command.
 fn clear_away(host: &Host, places: &Places, warn: Warn<'_>) -> Result<(), Error> {
-    for leftover in places.sweep()? {
-        if let Some(path) = leftover.record.as_ref().and_then(|r| r.cgroup.as_deref()) {
-            let support = support(host);
-            if let Some(Err(error)) = support.mount().map(|mount| cgroup::sweep(mount, path)) {
-                warn(&format!("cannot remove the cgroup of a dead container: {}", Error::from(error)));
+    let (mut unreadable, mut first) = (0_u32, None);
+    for leftover in places.leftovers()? {
+        let leftover = match leftover {
+            Ok(leftover) => leftover,
+            Err(fault) => {
+                unreadable += 1;
+                first.get_or_insert_with(|| Error::from(fault));
+                continue;
             }
-        }
-        if let Err(error) = leftover.remove(|folders| remove_folders(host, folders)) {
-            warn(&format!("cannot clear a dead container away: {error}"));
+        };
+        let id = leftover.id().short().to_owned();
+        if let Err(error) = clear_one(host, leftover) {
+            warn(&format!("cannot clear the dead container `{id}` away: {error}"));
         }
     }
+    if let Some(error) = first {
+        warn(&format!("containers that cannot be judged and stay as they are: {unreadable} ({error})"));
+    }
     Ok(())
+}
+
+/// Processes, then the cgroup, then folders: the folder is how what comes before it is found.
+fn clear_one(host: &Host, leftover: Leftover) -> Result<(), Error> {
+    leftover.end_processes()?;
+    if let Some(path) = leftover.cgroup() {
+        let support = support(host);
+        let Some(mount) = support.mount() else {
+            let text = format!("its cgroup `{}` is out of reach: no cgroup2 is mounted here", path.display());
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        };
+        cgroup::sweep(mount, path)?;
+    }
+    leftover.remove(|folders| remove_folders(host, folders))
 }
 
 fn support(host: &Host) -> Support {
     delegation::probe(&delegation::Environment { uid: host.uid, runtime_dir: host.runtime.clone() })
 }
 
-/// Docker's rule: the file must not exist, so that two runs never share one.
-fn write_cidfile(path: &Path, id: &ContainerId) -> Result<PathBuf, Error> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let wrong = |e: rustix::io::Errno| Error::from(FsError::new("make the container id file", path, e));
-    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map_err(wrong)?;
-    rustix::io::write(&file, id.as_str().as_bytes()).map_err(wrong)?;
-    Ok(path.to_owned())
+/// The file with the container's id, which goes again unless it is kept.
+struct CidFile {
+    path: Option<PathBuf>,
+}
+
+impl CidFile {
+    /// Docker's rule: the file must not exist, so that two runs never share one.
+    fn write(path: &Path, id: &ContainerId) -> Result<Self, Error> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let wrong = |e: io::Error| Error::from(FsError::new("make the container id file", path, e));
+        let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).map_err(|e| wrong(e.into()))?;
+        let made = Self { path: Some(path.to_owned()) };
+        File::from(file).write_all(id.as_str().as_bytes()).map_err(wrong)?;
+        Ok(made)
+    }
+
+    fn keep(mut self) {
+        self.path = None;
+    }
+}
+
+impl Drop for CidFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _gone = rustix::fs::unlink(path);
+        }
+    }
 }
 
 /// What is ready before the container has its cgroup.
 struct Prepared {
     decided: Decided,
     filter: String,
-    volumes: Vec<PathBuf>,
     begun: Option<Running>,
 }
 
 fn begin(decided: &Decided, cgroup: Option<&Cgroup>) -> Result<Running, Error> {
     lifecycle::begin(Launch {
         map: decided.map.as_ref(),
-        stdio: [stdin_of(decided)?, None, None],
         interactive: decided.interactive,
+        tty: decided.tty,
         cgroup: cgroup.map(Cgroup::dir),
         grace: decided.grace,
     })
@@ -246,13 +313,17 @@ fn run_in(
     place: &mut Place,
     warn: Warn<'_>,
 ) -> (Result<Finished, Error>, Result<(), Error>) {
-    let Prepared { mut decided, filter, volumes, begun } = prepared;
+    let Prepared { mut decided, filter, begun } = prepared;
+    let volumes = std::mem::take(&mut decided.volumes);
     let name = decided.arguments.first().cloned().unwrap_or_default();
     // Without either a dead command leaves only its folder, which is found without a record.
     let saved = if volumes.is_empty() && decided.name.is_none() {
         Ok(())
     } else {
-        place.save(|record| record.volumes = volumes).map_err(Error::from)
+        place
+            .save(|record| record.volumes = volumes)
+            .map_err(Error::from)
+            .and_then(|()| Ok(place.make_volumes()?))
     };
     let cgroup = match saved.and_then(|()| make_cgroup(host, &mut decided, place, warn)) {
         Ok(cgroup) => cgroup,
@@ -272,19 +343,38 @@ fn run_in(
 fn supervise(
     host: &Host,
     mut running: Running,
-    decided: Decided,
+    mut decided: Decided,
     filter: String,
     place: &mut Place,
     has_own_cgroup: bool,
 ) -> Result<Outcome, Error> {
+    let stack = match &mut decided.root {
+        RootChoice::Layers(stack) => {
+            Stack { image: stack.image.clone(), folders: stack.folders.clone(), held: stack.held.take() }
+        }
+        RootChoice::Empty(_) => Stack::default(),
+    };
+    let mut stack = Some(stack);
     let plan = plan(host, decided, filter, place, has_own_cgroup)?;
     running.tell(plan)?;
     let stage = ProcessId::of(running.stage_pid());
-    running.supervise(|pid| {
-        Ok(place.save(|record| {
-            record.stage = stage;
-            record.init = ProcessId::of(pid);
-        })?)
+    running.supervise(|moment| {
+        match moment {
+            Moment::Created { init } => {
+                place.save(|record| {
+                    record.stage = stage;
+                    record.init = ProcessId::of(init);
+                    if let Some(stack) = &mut stack {
+                        record.image_id = stack.image.take();
+                        record.layers = std::mem::take(&mut stack.folders);
+                    }
+                })?;
+                // From here on the record keeps the layers.
+                stack = None;
+            }
+            Moment::Ended => place.ended(),
+        }
+        Ok(())
     })
 }
 
@@ -331,15 +421,6 @@ impl Denials {
     }
 }
 
-/// Nothing comes in unless it was asked for, as Docker has it; a terminal brings its own.
-fn stdin_of(decided: &Decided) -> Result<Option<OwnedFd>, Error> {
-    if decided.interactive && !decided.tty {
-        return Ok(None);
-    }
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    Ok(Some(null.map_err(|e| FsError::new("open", "/dev/null", e))?))
-}
-
 /// Makes folders with the mode of `/` inside, whatever the caller's mask is.
 fn make_upper(paths: &[&Path]) -> Result<(), Error> {
     let mask = rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -360,13 +441,18 @@ fn plan(
 ) -> Result<Plan, Error> {
     let root = match decided.root {
         RootChoice::Empty(root) => root,
-        RootChoice::Layers(lowers) => {
+        RootChoice::Layers(Stack { folders: lowers, .. }) => {
             let (upper, work) = (place.folder().join("upper"), place.folder().join("work"));
             make_upper(&[&upper, &work])?;
             Root::Layers { lowers, upper, work }
         }
     };
-    let hostname = decided.hostname.clone().unwrap_or_else(|| place.id().short().to_owned());
+    let hostname = match (&decided.hostname, decided.network) {
+        (Some(name), _) => name.clone(),
+        // Docker's rule: who is on the host's network has its name.
+        (None, Network::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        (None, Network::None) => place.id().short().to_owned(),
+    };
     let rootfs = place.scratch().join("rootfs");
     let mut environment = decided.environment;
     if !environment.iter().any(|e| e.starts_with("HOSTNAME=")) && decided.masks != Masks::Strict {
@@ -400,7 +486,7 @@ fn plan(
         decided.mounts.iter().filter_map(|m| Some((m.target.clone(), m.propagation?))).collect();
     Ok(Plan {
         id: place.id().as_str().to_owned(),
-        scratch: place.scratch().to_owned(),
+        scratch: place.scratch(),
         rootfs,
         root,
         mounts: decided.mounts,
@@ -429,19 +515,28 @@ fn network_files(
 ) -> Result<Vec<(PathBuf, String)>, Error> {
     /// Largest `/etc/resolv.conf` of the host that is passed on, in bytes.
     const RESOLV_BYTES_MAX: u64 = 64 << 10;
-    let mut table = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    table.push_str(&format!("127.0.0.1\t{hostname}\n"));
+    /// Largest `/etc/hosts` of the host that is passed on, in bytes: lists of what to block are large.
+    const HOSTS_BYTES_MAX: u64 = 16 << 20;
+    let of_host = |path: &str, bytes_max| match fs::read_file(Path::new(path), bytes_max) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(e) if e.source.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(Error::from(e)),
+    };
+    let (mut table, resolv) = match network {
+        Network::None => {
+            let own = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+            (format!("{own}127.0.0.1\t{hostname}\n"), String::new())
+        }
+        Network::Host => {
+            (of_host("/etc/hosts", HOSTS_BYTES_MAX)?, of_host("/etc/resolv.conf", RESOLV_BYTES_MAX)?)
+        }
+    };
+    if !table.is_empty() && !table.ends_with('\n') {
+        table.push('\n');
+    }
     for (name, address) in hosts {
         table.push_str(&format!("{address}\t{name}\n"));
     }
-    let resolv = match network {
-        Network::None => String::new(),
-        Network::Host => match fs::read_file(Path::new("/etc/resolv.conf"), RESOLV_BYTES_MAX) {
-            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
-            Err(e) if e.source.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(e.into()),
-        },
-    };
     let file = |name: &str, text| (Path::new("/etc").join(name), text);
     Ok(vec![file("hostname", format!("{hostname}\n")), file("hosts", table), file("resolv.conf", resolv)])
 }

@@ -21,10 +21,10 @@ use crate::container::spec::Masks;
 use crate::engine::host::Host;
 use crate::engine::host_image::{self, Account};
 use crate::engine::images;
-use crate::engine::launch::{self, Decided, Finished, RootChoice, Unenforced, Warn};
+use crate::engine::launch::{self, Decided, Finished, RootChoice, Stack, Unenforced, Warn};
 use crate::engine::program::{self, Needs, ProgramError, Question};
-use crate::engine::reach::Mount;
-use crate::error::{Error, ErrorKind};
+use crate::engine::reach::{self, Mount, ReachError};
+use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::fs;
 use crate::sys::process;
 
@@ -246,30 +246,29 @@ fn named(host: &Host, policy: &Policy) -> Result<Vec<FileAccess>, Error> {
     Ok(files)
 }
 
-/// A path that may be shown: it is there, and it is not where the kernel's own files are.
+/// A path that may be shown: it is there, and neither it nor what it leads to is the root or where the
+/// kernel's own files are.
 fn absolute(host: &Host, flag: &'static str, path: &Path) -> Result<PathBuf, Error> {
-    let mut clean = PathBuf::new();
-    for part in host.cwd.join(path).components() {
-        match part {
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::CurDir => {}
-            other => clean.push(other),
+    let typed = host.cwd.join(path);
+    let never = || {
+        let reason = "the root and the kernel's own folders are never shown";
+        Error::from(OptionError::value(flag, path.display().to_string(), reason))
+    };
+    let walk = match reach::walk(&typed) {
+        Err(ReachError::Walk { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            let text = format!("`{}` of `{flag}` does not exist", typed.display());
+            let error = Error::new(ErrorKind::NotFound, text);
+            return Err(error.hint(format!("make it first: `mkdir -p {}`", typed.display())));
         }
+        Err(ReachError::Private { .. }) => return Err(never()),
+        other => other?,
+    };
+    if walk.real == Path::new("/") {
+        return Err(never());
     }
-    let text = path.display().to_string();
-    if clean == Path::new("/") || ["/proc", "/sys", "/dev"].iter().any(|p| clean.starts_with(p)) {
-        return Err(
-            OptionError::value(flag, text, "the root and the kernel's own folders are never shown").into()
-        );
-    }
-    if !clean.exists() {
-        let error =
-            Error::new(ErrorKind::NotFound, format!("`{}` of `{flag}` does not exist", clean.display()));
-        return Err(error.hint(format!("make it first: `mkdir -p {}`", clean.display())));
-    }
-    Ok(clean)
+    // Behind a link `..` is another folder than the text says: then it is the one that the kernel finds.
+    let has_parent = typed.components().any(|part| part == Component::ParentDir);
+    Ok(if has_parent { walk.real } else { typed.components().collect() })
 }
 
 fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Undecided> {
@@ -302,6 +301,7 @@ fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Undec
         pids: Some(PIDS_DEFAULT),
     };
     let decided = Decided {
+        verb: "mcp run",
         image: policy.image.clone(),
         name: None,
         cidfile: None,
@@ -397,7 +397,7 @@ fn image_ground(host: &Host, policy: &Policy, named: &[FileAccess], warn: Warn<'
     let mut environment = vec![("PATH".to_owned(), PATH_DEFAULT.to_owned())];
     environment.extend(image.environment.into_iter().filter_map(pair));
     Ok(Ground {
-        root: image.root.unwrap_or(RootChoice::Layers(Vec::new())),
+        root: image.root.unwrap_or(RootChoice::Layers(Stack::default())),
         mounts: Vec::new(),
         links: Vec::new(),
         files: Vec::new(),

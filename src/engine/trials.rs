@@ -11,10 +11,9 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::WaitOptions;
 use rustix::thread::UnshareFlags;
 
-use crate::container::state::remove_tree;
 use crate::error::{Error, ErrorKind};
 use crate::sys::channel;
-use crate::sys::fs::{self, FsError};
+use crate::sys::fs::{self, FsError, remove_tree};
 use crate::sys::process::{self, ProcessError};
 
 /// Longest answer of a trial, in bytes.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{ErrorKind, Fault};
@@ -10,13 +11,15 @@ use crate::image::manifest::{
     Descriptor, Document, INDEX_DEPTH_MAX, INDEX_ENTRIES_MAX, MANIFEST_BYTES_MAX, Manifest, ManifestError,
     parse_docker,
 };
-use crate::image::members::{Members, MembersError, Section, seekable};
+use crate::image::members::{Decompress, Input, Members, MembersError, Section, seekable};
 use crate::image::staging::{Expected, NewImage, Skipped, Staging, StagingError, Wanted};
 use crate::image::store::Store;
 use crate::image::stream::digest_of;
 use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
 
+/// Tags that an error offers.
+const TAGS_SHOWN_MAX: usize = 20;
 /// Most layers that are unpacked at once: each may take some 10 MiB of memory.
 const THREADS_MAX: usize = 4;
 /// Manifests and indexes that one archive may make us read.
@@ -31,6 +34,17 @@ pub enum ArchiveError {
     /// There is no image in it.
     #[error("the archive holds no image: it has neither `manifest.json` nor `index.json`")]
     NoImage,
+    /// It is what Docker wrote before version 1.10.
+    #[error("the archive is of the form that Docker wrote before version 1.10: it has no `manifest.json`")]
+    TooOld,
+    /// There is no image of that tag in it.
+    #[error("the layout has no image tagged `{tag}`: it has {available}")]
+    NoTag {
+        /// What was asked for.
+        tag: String,
+        /// What there is.
+        available: String,
+    },
     /// A manifest or an index cannot be used.
     #[error(transparent)]
     Manifest(ManifestError),
@@ -63,7 +77,7 @@ pub enum ArchiveError {
     NoPlatform {
         /// Which index.
         object: String,
-        /// This machine.
+        /// What was asked for, or this machine.
         host: Platform,
         /// What there is.
         available: String,
@@ -85,7 +99,8 @@ impl Fault for ArchiveError {
             Self::Members(source) => source.kind(),
             Self::TooManyDocuments => ErrorKind::Limit,
             Self::Manifest(source) => source.kind(),
-            Self::NoPlatform { .. } => ErrorKind::Unsupported,
+            Self::NoPlatform { .. } | Self::TooOld => ErrorKind::Unsupported,
+            Self::NoTag { .. } => ErrorKind::NotFound,
             Self::Staging(source) => source.kind(),
             _ => ErrorKind::Corrupt,
         }
@@ -96,6 +111,7 @@ impl Fault for ArchiveError {
             Self::NoImage => {
                 vec!["`cuddy import FILE NAME` makes an image of the root file system in a tar".to_owned()]
             }
+            Self::TooOld => vec!["have it saved again by a Docker that is not as old".to_owned()],
             Self::Manifest(source) => source.hints(),
             Self::Staging(source) => source.hints(),
             _ => Vec::new(),
@@ -123,13 +139,42 @@ pub struct Report {
     pub skipped: Skipped,
 }
 
-/// Loads every image of an archive, or nothing. `file` may be a pipe.
+/// What is to be loaded.
+pub struct Request<'r> {
+    /// Where it is.
+    pub input: Input,
+    /// The one image of an OCI layout that is wanted, by its tag or name; nothing for all.
+    pub tag: Option<&'r str>,
+    /// Of several platforms this one, and no other; nothing for that of this machine where it is there.
+    pub platform: Option<Platform>,
+    /// What decompresses an archive that takes a program of the host.
+    pub decompress: Decompress<'r>,
+}
+
+/// Loads every image of an archive, or nothing, without any program of the host. `file` may be a pipe.
 ///
 /// # Errors
 /// [`ArchiveError`]; the store is then as it was.
 pub fn load(store: &Store, file: File, owners: Owners) -> Result<Report, ArchiveError> {
-    let (file, start) = seekable(&store.tmp(), file).map_err(ArchiveError::Members)?;
-    let archive = Archive { members: Members::index(&file, start).map_err(ArchiveError::Members)? };
+    let decompress: Decompress<'_> = &|_, _| Err(io::ErrorKind::Unsupported.into());
+    load_from(store, Request { input: Input::File(file), tag: None, platform: None, decompress }, owners)
+}
+
+/// Loads every image, or the one that is wanted, or nothing.
+///
+/// # Errors
+/// [`ArchiveError`]; the store is then as it was.
+pub fn load_from(store: &Store, request: Request<'_>, owners: Owners) -> Result<Report, ArchiveError> {
+    let Request { input, tag, platform, decompress } = request;
+    if let Input::Folder(folder) = input {
+        return load_members(store, Archive { members: Members::Folder(&folder), tag, platform }, owners);
+    }
+    let (file, start) = seekable(&store.tmp(), input, decompress).map_err(ArchiveError::Members)?;
+    let members = Members::index(&file, start).map_err(ArchiveError::Members)?;
+    load_members(store, Archive { members, tag, platform }, owners)
+}
+
+fn load_members(store: &Store, archive: Archive<'_>, owners: Owners) -> Result<Report, ArchiveError> {
     let plans = archive.plans()?;
     let wanted: Vec<Wanted> = plans.iter().flat_map(|plan| plan.layers.clone()).collect();
     let staging = Staging::begin(store, owners, &wanted).map_err(ArchiveError::Staging)?;
@@ -240,6 +285,10 @@ fn now() -> String {
 /// An archive whose members are known.
 struct Archive<'f> {
     members: Members<'f>,
+    /// The one image of an OCI layout that is wanted.
+    tag: Option<&'f str>,
+    /// The platform that was asked for.
+    platform: Option<Platform>,
 }
 
 /// One image of the archive, read but for its layers.
@@ -254,6 +303,30 @@ struct Plan {
 }
 
 impl Plan {
+    /// Refuses an image for another platform than the one that was asked for.
+    fn require(&self, wanted: Option<&Platform>) -> Result<(), ArchiveError> {
+        let (os, architecture) = (self.config.os.clone(), self.config.architecture.clone());
+        let has = Platform { os, architecture };
+        match wanted {
+            Some(wanted) if *wanted != has => Err(ArchiveError::NoPlatform {
+                object: self.id.to_string(),
+                host: wanted.clone(),
+                available: format!("`{has}`"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a manifest away that `docker save` made itself: no registry has ever seen one whose layers
+    /// are not compressed, and what is known of the image in the store is worth more.
+    fn forget_made_manifest(&mut self) {
+        let is_plain = |layer: &Wanted| layer.blob.as_ref().is_some_and(|blob| blob.digest == layer.diff_id);
+        if self.manifest.is_some() && self.layers.iter().all(is_plain) {
+            self.manifest = None;
+            self.layers.iter_mut().for_each(|layer| layer.blob = None);
+        }
+    }
+
     fn loaded(&self) -> Loaded {
         Loaded {
             id: self.id.clone(),
@@ -268,6 +341,7 @@ impl Plan {
             config_bytes: self.config_bytes,
             config: self.config,
             manifest: self.manifest,
+            index: None,
             layers: self.layers,
             names: self.names,
         }
@@ -298,16 +372,22 @@ impl Archive<'_> {
         let mut plans: Vec<Plan> = Vec::new();
         let (has_oci, has_docker) = (self.members.has("index.json"), self.members.has("manifest.json"));
         if !has_oci && !has_docker {
-            return Err(ArchiveError::NoImage);
+            let is_old = self.members.has("repositories");
+            return Err(if is_old { ArchiveError::TooOld } else { ArchiveError::NoImage });
         }
         if has_oci {
             self.oci_plans(&mut plans)?;
         }
-        if has_docker {
+        // A tag is a word of OCI layouts: what else lies there is not meant.
+        if has_docker && (self.tag.is_none() || !has_oci) {
             self.docker_plans(&mut plans)?;
+            plans.iter_mut().for_each(Plan::forget_made_manifest);
         }
         if plans.is_empty() {
             return Err(ArchiveError::NoImage);
+        }
+        for plan in &plans {
+            plan.require(self.platform.as_ref())?;
         }
         let mut meant: BTreeMap<String, &Digest> = BTreeMap::new();
         for plan in &plans {
@@ -341,7 +421,7 @@ impl Archive<'_> {
         };
         // Entries of one name are one image for several platforms.
         let mut by_name: Vec<(Option<ImageReference>, Vec<Descriptor>)> = Vec::new();
-        for entry in entries.into_iter().filter(|entry| !entry.is_attestation()) {
+        for entry in self.meant(entries)? {
             let name = entry.name().map_err(ArchiveError::Manifest)?;
             match by_name.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, entries)) => entries.push(entry),
@@ -351,7 +431,7 @@ impl Archive<'_> {
         let mut documents = 0;
         for (name, entries) in by_name {
             let entries = if entries.len() > 1 && entries.iter().all(|entry| entry.platform.is_some()) {
-                vec![choose(entries, "index.json")?]
+                vec![choose(entries, "index.json", self.platform.as_ref())?]
             } else {
                 entries
             };
@@ -361,6 +441,19 @@ impl Archive<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The entries of `index.json` that are images, and have the tag that is wanted.
+    fn meant(&self, mut entries: Vec<Descriptor>) -> Result<Vec<Descriptor>, ArchiveError> {
+        entries.retain(|entry| !entry.is_attestation());
+        let Some(tag) = self.tag else { return Ok(entries) };
+        let mut tags: Vec<String> = entries.iter().flat_map(Descriptor::tags).collect();
+        entries.retain(|entry| entry.tags().iter().any(|known| known == tag));
+        if entries.is_empty() {
+            tags.truncate(TAGS_SHOWN_MAX);
+            return Err(ArchiveError::NoTag { tag: tag.to_owned(), available: tags.join(", ") });
+        }
+        Ok(entries)
     }
 
     /// Goes down from an entry of an index to the one manifest for this machine.
@@ -386,7 +479,7 @@ impl Archive<'_> {
             let document = Document::parse(&bytes, &object, &descriptor.media_type);
             match document.map_err(ArchiveError::Manifest)? {
                 Document::Manifest(manifest) => return Ok((descriptor.digest, bytes, manifest)),
-                Document::Index(entries) => descriptor = choose(entries, &object)?,
+                Document::Index(entries) => descriptor = choose(entries, &object, self.platform.as_ref())?,
             }
         }
         Err(ArchiveError::TooManyDocuments)
@@ -450,11 +543,15 @@ fn add(plans: &mut Vec<Plan>, plan: Plan, names: impl IntoIterator<Item = ImageR
 }
 
 /// The image for this machine among several; the only one, whatever it is for.
-fn choose(entries: Vec<Descriptor>, object: &str) -> Result<Descriptor, ArchiveError> {
-    let host = Platform::host();
+fn choose(
+    entries: Vec<Descriptor>,
+    object: &str,
+    wanted: Option<&Platform>,
+) -> Result<Descriptor, ArchiveError> {
+    let host = wanted.cloned().unwrap_or_else(Platform::host);
     let mut images: Vec<Descriptor> = entries.into_iter().filter(|entry| !entry.is_attestation()).collect();
     let at = match images.iter().position(|entry| entry.platform.as_ref() == Some(&host)) {
-        None if images.len() == 1 => Some(0),
+        None if images.len() == 1 && wanted.is_none() => Some(0),
         found => found.or_else(|| images.iter().position(|entry| entry.platform.is_none())),
     };
     match at {

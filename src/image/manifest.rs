@@ -19,12 +19,16 @@ pub const INDEX_ENTRIES_MAX: usize = 1000;
 /// Images of one `manifest.json`, and names of one image.
 const IMAGES_MAX: usize = 1000;
 
-const INDEX_TYPES: [&str; 2] =
-    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
-const MANIFEST_TYPES: [&str; 2] =
-    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
-const CONFIG_TYPES: [&str; 2] =
-    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+/// What an index is called (OCI image-spec).
+pub const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+/// What a manifest is called (OCI image-spec).
+pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// What a configuration is called (OCI image-spec).
+pub const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+
+const INDEX_TYPES: [&str; 2] = [INDEX_TYPE, "application/vnd.docker.distribution.manifest.list.v2+json"];
+const MANIFEST_TYPES: [&str; 2] = [MANIFEST_TYPE, "application/vnd.docker.distribution.manifest.v2+json"];
+const CONFIG_TYPES: [&str; 2] = [CONFIG_TYPE, "application/vnd.docker.container.image.v1+json"];
 const LAYER_TYPES: [&str; 6] = [
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -34,9 +38,9 @@ const LAYER_TYPES: [&str; 6] = [
     "application/vnd.docker.image.rootfs.diff.tar.zstd",
 ];
 /// The full name of an image, as containerd and Docker write it.
-const NAME_CONTAINERD: &str = "io.containerd.image.name";
+pub const NAME_CONTAINERD: &str = "io.containerd.image.name";
 /// The name of an image, or only its tag.
-const NAME_OCI: &str = "org.opencontainers.image.ref.name";
+pub const NAME_OCI: &str = "org.opencontainers.image.ref.name";
 
 /// Why a manifest or an index cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -154,6 +158,18 @@ impl Descriptor {
         let oci = self.annotations.get(NAME_OCI).filter(|name| name.contains(['/', ':']));
         let wrong = |source| ManifestError::Name { object: self.digest.to_string(), source };
         containerd.or(oci).map(|name| name.parse()).transpose().map_err(wrong)
+    }
+
+    /// What a person may call it within its layout: its names and tags, as they are written and in short.
+    pub fn tags(&self) -> Vec<String> {
+        let written = [NAME_OCI, NAME_CONTAINERD].map(|key| self.annotations.get(key).cloned());
+        let mut tags: Vec<String> = written.into_iter().flatten().collect();
+        let name = self.name().ok().flatten();
+        tags.extend(name.as_ref().map(ImageReference::familiar));
+        tags.extend(name.as_ref().and_then(ImageReference::tag).map(str::to_owned));
+        tags.sort();
+        tags.dedup();
+        tags
     }
 
     /// Refuses a blob that is not a layer we can unpack, or that lies elsewhere.

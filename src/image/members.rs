@@ -1,19 +1,21 @@
-//! The members of an archive: indexed once, then read by their place, through links inside it. What is
-//! not seekable, or compressed as a whole, is first spooled to a file without a name. It does not
-//! know what the members mean.
+//! The members of an archive: indexed once, then read by their place, through links inside it; or the
+//! files of a layout folder, beneath its descriptor. What is not seekable, or compressed as a whole, is
+//! first spooled to a file without a name. It does not know what the members mean, and it starts no
+//! program: whoever can decompress more than gzip and zstd hands a function in.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Cursor, Read, Seek};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{ErrorKind, Fault};
 use crate::image::header::{Kind, TarError};
-use crate::image::stream::Stream;
+use crate::image::stream::{Compression, Stream};
 use crate::image::tar::{Reader, Source};
 use crate::sys::fs::{FsError, random_bytes};
 
@@ -25,6 +27,11 @@ const MEMBERS_MAX: usize = 262_144;
 const MEMBER_NAMES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Links from one member to another that are followed.
 const LINKS_MAX: usize = 8;
+/// What a program of the host may decompress: this many bytes …
+const FOREIGN_FREE_BYTES: u64 = 1024 * 1024 * 1024;
+/// … and beyond them this many times what is stored.
+const FOREIGN_RATIO_MAX: u64 = 200;
+
 /// Why the members of an archive cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum MembersError {
@@ -68,6 +75,8 @@ impl Fault for MembersError {
                 io::ErrorKind::FileTooLarge => ErrorKind::Limit,
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,
                 io::ErrorKind::StorageFull => ErrorKind::Failed,
+                io::ErrorKind::Unsupported => ErrorKind::Unsupported,
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ErrorKind::Unreachable,
                 _ => ErrorKind::Corrupt,
             },
             Self::TooLarge { .. } => ErrorKind::Limit,
@@ -77,35 +86,109 @@ impl Fault for MembersError {
     }
 }
 
+/// How an archive is compressed as a whole, when it takes a program of the host to read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// `.xz`
+    Xz,
+    /// `.bz2`
+    Bzip2,
+}
+
+impl Foreign {
+    /// What the first six bytes of an archive say.
+    fn of(first: &[u8]) -> Option<Self> {
+        if first.starts_with(b"\xfd7zXZ\0") {
+            Some(Self::Xz)
+        } else {
+            first.starts_with(b"BZh").then_some(Self::Bzip2)
+        }
+    }
+
+    /// The program that reads it: with `-dc`, from standard input to standard output.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+        }
+    }
+}
+
+/// Decompresses a file with a program of the host.
+pub type Decompress<'d> = &'d dyn Fn(Foreign, File) -> io::Result<Box<dyn Read>>;
+
+/// Where an archive comes from.
+pub enum Input {
+    /// A file or a pipe.
+    File(File),
+    /// Whatever can be read.
+    Stream(Box<dyn Read>),
+    /// A folder in the layout of an archive.
+    Folder(OwnedFd),
+}
+
 /// The archive as a plain file that can be read anywhere, and where it begins; spooled into the
 /// folder `dir` when it must be.
 ///
 /// # Errors
 /// `Read` when it is a folder, cannot be read or decompressed; `Spool`.
-pub fn seekable(dir: &Path, mut file: File) -> Result<(File, u64), MembersError> {
-    let meta = file.metadata().map_err(MembersError::Read)?;
-    if meta.is_dir() {
-        return Err(MembersError::Read(io::ErrorKind::IsADirectory.into()));
-    }
-    let mut start = 0;
-    if meta.is_file() {
-        start = file.stream_position().map_err(MembersError::Read)?;
-        let section = Section { file: &file, at: start, end: meta.len() };
-        if Stream::open_unhashed(section, ARCHIVE_BYTES_MAX).map_err(MembersError::Read)?.is_plain() {
-            return Ok((file, start));
+pub fn seekable(
+    dir: &Path,
+    input: impl Into<Input>,
+    decompress: Decompress<'_>,
+) -> Result<(File, u64), MembersError> {
+    let (mut source, start_of): (Box<dyn Read>, Option<(File, u64)>) = match input.into() {
+        Input::Stream(stream) => (stream, None),
+        Input::Folder(_) => return Err(MembersError::Read(io::ErrorKind::IsADirectory.into())),
+        Input::File(mut file) => {
+            let meta = file.metadata().map_err(MembersError::Read)?;
+            if meta.is_dir() {
+                return Err(MembersError::Read(io::ErrorKind::IsADirectory.into()));
+            }
+            let again = if meta.is_file() {
+                let start = file.stream_position().map_err(MembersError::Read)?;
+                Some((file.try_clone().map_err(MembersError::Read)?, start))
+            } else {
+                None
+            };
+            (Box::new(file), again)
+        }
+    };
+    let mut first = Vec::with_capacity(6);
+    source.by_ref().take(6).read_to_end(&mut first).map_err(MembersError::Read)?;
+    let is_plain = Compression::of(&first) == Compression::Plain;
+    let whole = Cursor::new(first.clone()).chain(source);
+    match (Foreign::of(&first), start_of) {
+        (None, Some(place)) if is_plain => Ok(place),
+        (None, _) => {
+            Ok((spool(dir, Stream::open(whole, ARCHIVE_BYTES_MAX).map_err(MembersError::Read)?)?, 0))
+        }
+        (Some(foreign), place) => {
+            let (mut stored, start) = match place {
+                Some(place) => place,
+                None => (spool(dir, whole.take(ARCHIVE_BYTES_MAX))?, 0),
+            };
+            stored.seek(io::SeekFrom::Start(start)).map_err(MembersError::Read)?;
+            let stored_bytes = stored.metadata().map_err(MembersError::Read)?.len();
+            let bytes_max = FOREIGN_FREE_BYTES.saturating_add(stored_bytes.saturating_mul(FOREIGN_RATIO_MAX));
+            let plain = decompress(foreign, stored).map_err(MembersError::Read)?;
+            let plain = Stream::open(plain, bytes_max.min(ARCHIVE_BYTES_MAX)).map_err(MembersError::Read)?;
+            Ok((spool(dir, plain)?, 0))
         }
     }
+}
+
+/// Copies what can be read into a file without a name.
+fn spool(dir: &Path, mut source: impl Read) -> Result<File, MembersError> {
     let mut spool = nameless(dir).map_err(MembersError::Spool)?;
-    let copied = if meta.is_file() {
-        let section = Section { file: &file, at: start, end: meta.len() };
-        Stream::open_unhashed(section, ARCHIVE_BYTES_MAX)
-            .and_then(|mut stream| io::copy(&mut stream, &mut spool))
-    } else {
-        Stream::open_unhashed(file, ARCHIVE_BYTES_MAX)
-            .and_then(|mut stream| io::copy(&mut stream, &mut spool))
-    };
-    copied.map_err(MembersError::Read)?;
-    Ok((spool, 0))
+    io::copy(&mut source, &mut spool).map_err(MembersError::Read)?;
+    Ok(spool)
+}
+
+impl From<File> for Input {
+    fn from(file: File) -> Self {
+        Self::File(file)
+    }
 }
 
 /// A file that goes when it is closed.
@@ -126,10 +209,20 @@ fn nameless(dir: &Path) -> Result<File, FsError> {
     Ok(File::from(file))
 }
 
+/// Where the bytes of a member are.
+#[derive(Debug)]
+enum Bytes<'f> {
+    /// In the archive.
+    Archive(&'f File),
+    /// In a file of a folder, opened at the first read: an image may have more layers than we may
+    /// have files open.
+    Folder(&'f OwnedFd, String, Option<File>),
+}
+
 /// A part of a file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Section<'f> {
-    file: &'f File,
+    from: Bytes<'f>,
     at: u64,
     end: u64,
 }
@@ -145,7 +238,15 @@ impl Read for Section<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let wanted = left.min(buffer.len());
-        let read = self.file.read_at(&mut buffer[..wanted], self.at)?;
+        let file = match &mut self.from {
+            Bytes::Archive(file) => *file,
+            Bytes::Folder(_, _, Some(file)) => file,
+            Bytes::Folder(folder, name, file) => {
+                let opened = open_beneath(folder, name).map_err(io::Error::from)?;
+                file.insert(opened)
+            }
+        };
+        let read = file.read_at(&mut buffer[..wanted], self.at)?;
         self.at += read as u64;
         Ok(read)
     }
@@ -161,6 +262,20 @@ impl Source for Section<'_> {
     }
 }
 
+/// Opens a file beneath a folder: no link leads out of it (openat2(2), Linux 5.6), and nothing waits.
+fn open_beneath(folder: &OwnedFd, name: &str) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut tries = 0;
+    loop {
+        match rustix::fs::openat2(folder, name, flags, Mode::empty(), resolve) {
+            // A rename elsewhere makes the kernel give up: openat2(2) says try again.
+            Err(Errno::AGAIN) if tries < 64 => tries += 1,
+            other => return other.map(File::from),
+        }
+    }
+}
+
 /// What a name in the archive stands for.
 #[derive(Debug)]
 enum Member {
@@ -170,9 +285,18 @@ enum Member {
     Link(String),
 }
 
-/// The members of one archive.
+/// The members of one archive, or the files of one folder.
 #[derive(Debug)]
-pub struct Members<'f> {
+pub enum Members<'f> {
+    /// An archive that was read once.
+    Archive(Indexed<'f>),
+    /// A folder, which is asked each time.
+    Folder(&'f OwnedFd),
+}
+
+/// An archive and where its members are.
+#[derive(Debug)]
+pub struct Indexed<'f> {
     file: &'f File,
     members: BTreeMap<String, Member>,
 }
@@ -184,7 +308,7 @@ impl<'f> Members<'f> {
     /// [`MembersError`].
     pub fn index(file: &'f File, start: u64) -> Result<Self, MembersError> {
         let end = file.metadata().map_err(MembersError::Read)?.len();
-        let mut reader = Reader::new(Section { file, at: start, end });
+        let mut reader = Reader::new(Section { from: Bytes::Archive(file), at: start, end });
         let mut members = BTreeMap::new();
         let (mut seen, mut names_bytes) = (0, 0);
         while let Some(entry) = reader.next_entry().map_err(MembersError::Tar)? {
@@ -224,12 +348,16 @@ impl<'f> Members<'f> {
                 return Err(refused("it is there twice"));
             }
         }
-        Ok(Self { file, members })
+        Ok(Self::Archive(Indexed { file, members }))
     }
 
     /// Whether there is a member of that name.
     pub fn has(&self, path: &str) -> bool {
-        self.members.contains_key(path)
+        match self {
+            Self::Archive(archive) => archive.members.contains_key(path),
+            // What cannot be read is there too: reading it says why.
+            Self::Folder(folder) => !matches!(open_beneath(folder, path), Err(Errno::NOENT)),
+        }
     }
 
     /// The bytes of a member, through links inside the archive.
@@ -239,9 +367,15 @@ impl<'f> Members<'f> {
     pub fn find(&self, path: &str) -> Result<Section<'f>, MembersError> {
         let missing = || MembersError::Missing { member: path.chars().take(200).collect() };
         let mut name = joined("", path).ok_or_else(missing)?;
+        let archive = match self {
+            Self::Archive(archive) => archive,
+            Self::Folder(folder) => return find_beneath(folder, name),
+        };
         for _ in 0..=LINKS_MAX {
-            match self.members.get(&name).ok_or_else(missing)? {
-                Member::Data(at, end) => return Ok(Section { file: self.file, at: *at, end: *end }),
+            match archive.members.get(&name).ok_or_else(missing)? {
+                Member::Data(at, end) => {
+                    return Ok(Section { from: Bytes::Archive(archive.file), at: *at, end: *end });
+                }
                 Member::Link(target) => name.clone_from(target),
             }
         }
@@ -262,6 +396,23 @@ impl<'f> Members<'f> {
         section.read_to_end(&mut bytes).map_err(MembersError::Read)?;
         Ok(bytes)
     }
+}
+
+/// A file of a folder, seen to be one; it is closed again.
+fn find_beneath(folder: &OwnedFd, name: String) -> Result<Section<'_>, MembersError> {
+    let shown = || name.chars().take(200).collect();
+    let file = match open_beneath(folder, &name) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Err(MembersError::Missing { member: shown() }),
+        Err(Errno::XDEV | Errno::LOOP) => {
+            return Err(MembersError::Refused { member: shown(), reason: "it leads out of the folder" });
+        }
+        other => other.map_err(|e| MembersError::Read(e.into()))?,
+    };
+    let meta = file.metadata().map_err(MembersError::Read)?;
+    if !meta.is_file() {
+        return Err(MembersError::Refused { member: shown(), reason: "it is no regular file" });
+    }
+    Ok(Section { from: Bytes::Folder(folder, name, None), at: 0, end: meta.len() })
 }
 
 /// `path` as seen from `dir`, without `.` and `..`; nothing when it climbs out.

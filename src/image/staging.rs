@@ -22,13 +22,15 @@ use serde::Serialize;
 
 use crate::error::{ErrorKind, Fault};
 use crate::image::config::{ImageConfig, Platform};
+use crate::image::index::{ImageRecord, LayerRecord};
 use crate::image::layer::{CEILINGS, LayerError, Unpacked, unpack};
+use crate::image::leases::Lease;
 use crate::image::lids;
-use crate::image::store::{ImageRecord, LayerNote, LayerRecord, ObjectLock, Store, StoreError};
+use crate::image::store::{LayerNote, ObjectLock, Store, StoreError};
 use crate::image::stream::{Compression, Stream, Sums, digest_of};
-use crate::image::tree::{Owners, remove_at};
+use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
-use crate::sys::fs::{FsError, make_private_dirs, open_dir, random_bytes, replace_file};
+use crate::sys::fs::{FsError, make_private_dirs, open_dir, remove_at, replace_file};
 
 /// Largest zstd window of layers that are decompressed at the same time, in bytes: what `zstd -19`
 /// asks for. Those that need more wait for each other.
@@ -115,6 +117,8 @@ pub struct NewImage {
     pub config: ImageConfig,
     /// The manifest as it came, when there was one.
     pub manifest: Option<(Digest, Vec<u8>)>,
+    /// The index that the manifest was chosen from, when it is to be kept.
+    pub index: Option<(Digest, Vec<u8>)>,
     /// The layers, bottom first.
     pub layers: Vec<Wanted>,
     /// The names it gets.
@@ -187,6 +191,8 @@ pub struct Staging<'s> {
     owners: Owners,
     stopped: AtomicBool,
     state: Mutex<State>,
+    // What is in the store already and this load relies on.
+    lease: Lease,
     /// Held while a stream with a large window is decompressed: one at a time.
     large_window: Mutex<()>,
     // Before its lock: what is aside goes while the lock is held.
@@ -250,7 +256,7 @@ impl<'s> Staging<'s> {
     /// # Errors
     /// `Store` when a lock cannot be taken.
     pub fn begin(store: &'s Store, owners: Owners, wanted: &[Wanted]) -> Result<Self, StagingError> {
-        let key = random_name(store)?;
+        let key = store.fresh_key().map_err(StagingError::Store)?;
         let lock = store.lock(&key).map_err(StagingError::Store)?;
         let session = Aside(store.tmp().join(&key));
         let made = rustix::fs::mkdir(&session.0, Mode::RWXU);
@@ -259,6 +265,13 @@ impl<'s> Staging<'s> {
         for layer in wanted {
             by_diff_id.entry(&layer.diff_id).or_default().push(layer);
         }
+        let lease = store.lease().map_err(StagingError::Store)?;
+        let named = wanted.iter().flat_map(|layer| {
+            [Some(&layer.diff_id), layer.blob.as_ref().map(|blob| &blob.digest)].into_iter().flatten()
+        });
+        lease.rely_on(named).map_err(broken)?;
+        let kept: Vec<Digest> = wanted.iter().filter_map(|layer| kept_as(store, &layer.diff_id)).collect();
+        lease.rely_on(&kept).map_err(broken)?;
         let is_missing = |layers: &[&Wanted]| layers.iter().any(|layer| in_store(store, owners, layer).any());
         let mut state = State::default();
         for (diff_id, layers) in by_diff_id.into_iter().filter(|(_, layers)| is_missing(layers)) {
@@ -273,6 +286,7 @@ impl<'s> Staging<'s> {
             stopped: AtomicBool::new(false),
             state: Mutex::new(state),
             large_window: Mutex::new(()),
+            lease,
             session,
             _lock: lock,
         })
@@ -375,14 +389,17 @@ impl<'s> Staging<'s> {
     ///
     /// # Errors
     /// `Store`. What was promoted before it is whole; the next load finds it.
-    pub fn commit(self, images: Vec<NewImage>) -> Result<(), StagingError> {
+    pub fn commit(mut self, images: Vec<NewImage>) -> Result<(), StagingError> {
         for image in &images {
             self.blob(&image.id, &image.config_bytes)?;
-            if let Some((digest, manifest)) = &image.manifest {
-                self.blob(digest, manifest)?;
+            for (digest, bytes) in image.manifest.iter().chain(&image.index) {
+                self.blob(digest, bytes)?;
             }
         }
         self.sync()?;
+        self.lease.risk();
+        let brought: Vec<Digest> = self.state().blobs.keys().cloned().collect();
+        let mut kept = BTreeSet::new();
         let changed = self.store.change(|index| {
             let promoted = self.promote()?;
             let named = index
@@ -402,11 +419,9 @@ impl<'s> Staging<'s> {
                     bytes = bytes.saturating_add(note.file_bytes);
                     layers.push(layer);
                 }
-                for name in &image.names {
-                    index.names.insert(name.to_string(), image.id.clone());
-                }
                 let record = ImageRecord {
                     manifest: image.manifest.map(|(digest, _)| digest),
+                    index: image.index.map(|(digest, _)| digest),
                     layers,
                     created: image.config.created,
                     platform: Platform { os: image.config.os, architecture: image.config.architecture },
@@ -415,14 +430,29 @@ impl<'s> Staging<'s> {
                 match index.images.get_mut(&image.id) {
                     // Coming again without a manifest, an image keeps what is known of it.
                     Some(known) if record.manifest.is_none() && self.is_kept(known) => {}
-                    Some(known) => *known = record,
+                    Some(known) if *known != record => {
+                        // What it was made of before may have no other name.
+                        self.store.owe_collection()?;
+                        *known = record;
+                    }
+                    Some(_) => {}
                     None => {
-                        index.images.insert(image.id, record);
+                        index.images.insert(image.id.clone(), record);
                     }
                 }
+                image.names.iter().for_each(|name| index.give(name, &image.id));
+                kept.extend(index.images.get(&image.id).into_iter().flat_map(ImageRecord::blobs).cloned());
+                kept.insert(image.id);
+            }
+            // The image may keep the bytes it had instead of those that came now.
+            if brought.iter().any(|blob| !kept.contains(blob)) {
+                self.store.owe_collection()?;
             }
             Ok(())
         });
+        if changed.is_ok() {
+            self.lease.fulfil();
+        }
         changed.map_err(StagingError::Store)
     }
 
@@ -690,6 +720,11 @@ fn in_store(store: &Store, owners: Owners, wanted: &Wanted) -> Lacks {
     Lacks { folder: !has_folder, blob: !has_blob }
 }
 
+/// The bytes that a layer's folder was made of.
+fn kept_as(store: &Store, diff_id: &Digest) -> Option<Digest> {
+    Some(store.layer_note(&store.layer(diff_id)?).ok()?.blob)
+}
+
 /// Whether the blob is there and is as long as it must be.
 fn has_blob(store: &Store, digest: &Digest, bytes: u64) -> bool {
     std::fs::symlink_metadata(store.blob(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == bytes)
@@ -712,13 +747,6 @@ fn check(wanted: &Wanted, sums: &Sums) -> Result<(), StagingError> {
         }
         _ => Ok(()),
     }
-}
-
-/// A name that nothing has, of the same form as a digest.
-fn random_name(store: &Store) -> Result<String, StagingError> {
-    let mut random = [0; 32];
-    random_bytes(&mut random).map_err(|e| broken(FsError::new("name", store.tmp(), e)))?;
-    Ok(Digest::from_bytes(&random).hex().to_owned())
 }
 
 fn broken(error: FsError) -> StagingError {

@@ -8,9 +8,10 @@
 //! layers/<hex>.flat/     the same when its owners were only written down
 //! tmp/<hex>              what one load has so far; `locks/<hex>` is held while it lives
 //! locks/<hex>            also a layer by diff ID, while somebody makes it
+//! gate, leases/<hex>     what is needed and not named yet: `image::leases`
+//! collecting, owed       one collection at a time, and that one is due: `image::garbage`
 //! ```
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -21,23 +22,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, Fault};
 use crate::image::config::{CONFIG_BYTES_MAX, ConfigError, ImageConfig, Platform};
+use crate::image::index::{ImageRecord, Index, Meant, VERSION};
 use crate::image::layer::Unpacked;
+use crate::image::leases::{self, Inside, Lease};
 use crate::image::lids;
 use crate::image::stream::digest_of;
-use crate::image::tree::{Ids, Owners, remove_at};
+use crate::image::tree::{Ids, Owners};
 use crate::names::{Digest, ImageReference};
-use crate::sys::fs::{FsError, Lock, make_private_dirs, open_dir, read_file, replace_file};
+use crate::sys::fs::{
+    FsError, Lock, make_private_dirs, open_dir, random_bytes, read_file, remove_at, replace_file,
+};
 
 /// Largest `images.json`, in bytes: some hundred thousand images.
 const IMAGES_JSON_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Largest `layer.json`, in bytes: the ids of a layer with the most owners.
 const LAYER_JSON_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// What this program writes and reads: 2 since the blobs of layers are kept.
-const VERSION: u32 = 2;
-/// Fewest digits of an id that stand for it.
-const SHORT_ID_DIGITS_MIN: usize = 4;
-/// Names that are offered when one is not found.
-const SIMILAR_MAX: usize = 3;
 
 /// Why the store cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +61,9 @@ pub enum StoreError {
         /// What it says.
         version: u32,
     },
+    /// Containers that are being started do not come to an end.
+    #[error("the store is in use: containers are being started, and do not come to an end")]
+    Busy,
     /// There is no such image.
     #[error("no image `{name}` here")]
     NotFound {
@@ -103,6 +105,7 @@ impl Fault for StoreError {
             Self::Version { .. } => ErrorKind::Unsupported,
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Ambiguous { .. } => ErrorKind::Usage,
+            Self::Busy => ErrorKind::State,
         }
     }
 
@@ -117,6 +120,7 @@ impl Fault for StoreError {
                 hints
             }
             Self::Ambiguous { .. } => vec!["write more digits of the id".to_owned()],
+            Self::Busy => vec!["try again; `cuddy doctor` says what may be wrong with this host".to_owned()],
             Self::Damaged { .. } => vec!["load the image again: what is missing is put back".to_owned()],
             Self::Version { .. } => vec!["use the cuddy that wrote it, or another folder".to_owned()],
             _ => Vec::new(),
@@ -139,57 +143,38 @@ pub struct Image {
     pub is_flat: bool,
 }
 
-/// One line of the list of images.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// One image of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// The digest of its configuration.
     pub id: Digest,
-    /// Its names; none for an image that lost them.
+    /// Its names, with a tag or a digest; none for an image that lost them.
     pub names: Vec<ImageReference>,
-    /// When it was made, as it was written (RFC 3339).
-    pub created: Option<String>,
-    /// What it runs on.
-    pub platform: Platform,
-    /// Bytes of the files of its layers.
-    pub bytes: u64,
+    /// What is known of it.
+    pub record: ImageRecord,
 }
 
-/// A layer of an image, as its manifest had it: what the next manifest can say of it again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerRecord {
-    /// Digest of the uncompressed layer.
-    pub diff_id: Digest,
-    /// Digest of the layer as it came, compressed or not: its bytes are kept.
-    pub blob: Digest,
-    /// Size of the layer as it came, in bytes.
-    pub bytes: u64,
-    /// What its manifest called it, or would call it.
-    pub media_type: String,
-}
+impl Summary {
+    /// Its names with a tag.
+    pub fn tags(&self) -> Vec<ImageReference> {
+        self.names.iter().filter(|name| name.tag().is_some()).cloned().collect()
+    }
 
-/// What `images.json` says of one image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageRecord {
-    /// Its manifest, when it came with one.
-    pub manifest: Option<Digest>,
-    /// Its layers, bottom first.
-    pub layers: Vec<LayerRecord>,
-    /// When it was made, as it was written (RFC 3339).
-    pub created: Option<String>,
-    /// What it runs on.
-    pub platform: Platform,
-    /// Bytes of the files of its layers.
-    pub bytes: u64,
-}
-
-/// `images.json`.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Index {
-    version: u32,
-    /// Images by the digest of their configuration.
-    pub images: BTreeMap<Digest, ImageRecord>,
-    /// Which image a name means.
-    pub names: BTreeMap<String, Digest>,
+    /// Its names with a digest: those it was given, and for every other repository that of its index or
+    /// manifest.
+    pub fn digests(&self) -> Vec<ImageReference> {
+        let repository = |name: &ImageReference| format!("{}/{}", name.domain(), name.repository());
+        let mut digests: Vec<ImageReference> =
+            self.names.iter().filter(|name| name.digest().is_some()).cloned().collect();
+        let known: Vec<String> = digests.iter().map(repository).collect();
+        if let Some(digest) = self.record.index.as_ref().or(self.record.manifest.as_ref()) {
+            let mut repositories: Vec<String> = self.tags().iter().map(repository).collect();
+            repositories.dedup();
+            let others = repositories.iter().filter(|repository| !known.contains(repository));
+            digests.extend(others.filter_map(|repository| format!("{repository}@{digest}").parse().ok()));
+        }
+        digests
+    }
 }
 
 /// `layer.json`.
@@ -238,6 +223,7 @@ impl LayerNote {
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
+    is_clean: bool,
 }
 
 impl Store {
@@ -246,7 +232,7 @@ impl Store {
     /// # Errors
     /// `Fs` when the folder cannot be made or used.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        for part in ["blobs/sha256", "layers", "locks", "tmp"] {
+        for part in ["blobs/sha256", "layers", "leases", "locks", "tmp"] {
             make_private_dirs(&dir.join(part)).map_err(StoreError::Fs)?;
         }
         let wrong = |e| StoreError::Fs(FsError::new("make private", dir, e));
@@ -254,14 +240,58 @@ impl Store {
         if mode & 0o777 != 0o700 {
             std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(wrong)?;
         }
-        let store = Self { dir: dir.to_owned() };
-        store.sweep()?;
+        leases::make_gate(dir).map_err(StoreError::Fs)?;
+        let mut store = Self { dir: dir.to_owned(), is_clean: true };
+        store.is_clean = store.sweep()?;
         Ok(store)
+    }
+
+    /// Whether everything that dead processes left half done is gone.
+    pub fn is_clean(&self) -> bool {
+        self.is_clean
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// From now on nothing that is there goes, until what this gives is dropped. For moments: who needs
+    /// something for longer takes a lease, or writes down that a container needs it.
+    ///
+    /// # Errors
+    /// `Fs`, also when there is no store.
+    pub fn enter(&self) -> Result<Inside, StoreError> {
+        leases::pass(&self.dir).map_err(StoreError::Fs)
+    }
+
+    /// A lease on nothing yet.
+    ///
+    /// # Errors
+    /// `Fs`.
+    pub fn lease(&self) -> Result<Lease, StoreError> {
+        Lease::new(&self.dir).map_err(StoreError::Fs)
+    }
+
+    /// A lease on everything that the image `id` is made of: who reads its layers or blobs for long.
+    ///
+    /// # Errors
+    /// `NotFound` when it is gone, or `Fs`.
+    pub fn lease_on(&self, id: &Digest) -> Result<Lease, StoreError> {
+        let lease = self.lease()?;
+        let index = self.index()?;
+        let gone = || StoreError::NotFound { name: id.to_string(), similar: Vec::new() };
+        let record = index.images.get(id).ok_or_else(gone)?;
+        let layers = record.layers.iter().map(|layer| &layer.diff_id);
+        lease.rely_on(record.blobs().chain(layers).chain([id])).map_err(StoreError::Fs)?;
+        // It may have gone before the lease was written.
+        let index = self.index()?;
+        if index.images.contains_key(id) { Ok(lease) } else { Err(gone()) }
     }
 
     /// The store in `dir` for a look: nothing is made and nothing is removed.
     pub fn look(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: dir.to_owned(), is_clean: true }
     }
 
     /// The image a person means: by name, by digest, or by its id or the first 4 or more digits of it.
@@ -269,19 +299,23 @@ impl Store {
     /// # Errors
     /// `NotFound` with names that look like it, `Ambiguous`, or `Damaged` when a part is gone.
     pub fn resolve(&self, reference: &ImageReference) -> Result<Image, StoreError> {
+        self.resolve_for(reference, None)
+    }
+
+    /// The same, where a name that means images for several platforms means the one for `wanted`.
+    ///
+    /// # Errors
+    /// As [`Store::resolve`].
+    pub fn resolve_for(
+        &self,
+        reference: &ImageReference,
+        wanted: Option<&Platform>,
+    ) -> Result<Image, StoreError> {
         let index = self.index()?;
-        let id = find(&index, reference)?;
+        let (ids, _) = found(&index, reference)?;
+        let id = index.choose(&ids, wanted).ok_or_else(|| not_found(reference, &[]))?;
         let damaged = |object: String| StoreError::Damaged { image: id.clone(), object };
-        let path = self.blob(&id);
-        let bytes = match read_file(&path, CONFIG_BYTES_MAX) {
-            Err(e) if e.source.kind() == std::io::ErrorKind::NotFound => {
-                Err(damaged(path.display().to_string()))
-            }
-            other => other.map_err(StoreError::Fs),
-        }?;
-        if digest_of(&bytes) != id {
-            return Err(damaged(path.display().to_string()));
-        }
+        let bytes = self.config_bytes(&id)?;
         let config =
             ImageConfig::parse(&bytes).map_err(|source| StoreError::Config { image: id.clone(), source })?;
         let mut image =
@@ -315,57 +349,81 @@ impl Store {
     /// When `images.json` cannot be read.
     pub fn images(&self) -> Result<Vec<Summary>, StoreError> {
         let index = self.index()?;
-        let mut names: BTreeMap<&Digest, Vec<ImageReference>> = BTreeMap::new();
-        for (name, id) in &index.names {
-            // What does not parse was written by nobody; it names nothing.
-            names.entry(id).or_default().extend(name.parse::<ImageReference>());
-        }
+        let mut names = index.names_by_image();
         let summary = |(id, record): (&Digest, &ImageRecord)| Summary {
             id: id.clone(),
             names: names.remove(id).unwrap_or_default(),
-            created: record.created.clone(),
-            platform: record.platform.clone(),
-            bytes: record.bytes,
+            record: record.clone(),
         };
         Ok(index.images.iter().map(summary).collect())
     }
 
-    /// Gives the image `id` one more name; the name may have meant another image before.
+    /// Lets `name` mean what `source` means, and nothing else.
     ///
     /// # Errors
     /// `NotFound`, or when `images.json` cannot be written.
-    pub fn tag(&self, id: &Digest, name: &ImageReference) -> Result<(), StoreError> {
+    pub fn tag(&self, source: &ImageReference, name: &ImageReference) -> Result<Vec<Digest>, StoreError> {
         self.change(|index| {
-            if !index.images.contains_key(id) {
-                return Err(StoreError::NotFound { name: id.to_string(), similar: Vec::new() });
-            }
-            index.names.insert(name.to_string(), id.clone());
-            Ok(())
+            let (ids, _) = found(index, source)?;
+            index.point(name, ids.clone());
+            Ok(ids)
         })
+    }
+
+    /// The configuration of the image `id` as it came.
+    ///
+    /// # Errors
+    /// `Damaged` when it is gone or changed.
+    pub fn config_bytes(&self, id: &Digest) -> Result<Vec<u8>, StoreError> {
+        let path = self.blob(id);
+        let damaged = || StoreError::Damaged { image: id.clone(), object: path.display().to_string() };
+        let bytes = match read_file(&path, CONFIG_BYTES_MAX) {
+            Err(e) if e.source.kind() == std::io::ErrorKind::NotFound => Err(damaged()),
+            other => other.map_err(StoreError::Fs),
+        }?;
+        if digest_of(&bytes) == *id { Ok(bytes) } else { Err(damaged()) }
     }
 
     /// Changes `images.json` in one step, with nobody else changing it.
     ///
     /// # Errors
     /// What `change` says, or when the file cannot be read or written.
-    pub fn change(
+    pub fn change<T, E: From<StoreError>>(
         &self,
-        change: impl FnOnce(&mut Index) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let _lock = Lock::exclusive(&self.dir.join("lock")).map_err(StoreError::Fs)?;
-        let mut index = self.index()?;
-        change(&mut index)?;
-        let path = self.dir.join("images.json");
-        let json = serde_json::to_vec_pretty(&index).map_err(|source| StoreError::Json { path, source })?;
-        self.replace(&self.dir, "images.json", &json)
+        change: impl FnOnce(&mut Index) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _lock = self.lock_index()?;
+        let before = self.index()?;
+        let mut index = before.clone();
+        let changed = change(&mut index)?;
+        if index != before {
+            self.write_index(&index)?;
+        }
+        Ok(changed)
     }
 
-    /// Puts a small blob in its place. The caller holds the lock: it calls this inside [`Store::change`].
+    /// Keeps everybody else from changing `images.json`, and from bringing in what it will name.
     ///
     /// # Errors
     /// `Fs`.
-    pub fn put_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        self.replace(&self.dir.join("blobs/sha256"), digest.hex(), bytes)
+    pub fn lock_index(&self) -> Result<Lock, StoreError> {
+        Lock::exclusive(&self.dir.join("lock")).map_err(StoreError::Fs)
+    }
+
+    /// A name that nothing has, of the same form as a digest.
+    ///
+    /// # Errors
+    /// `Fs` when the kernel gives no random bytes.
+    pub fn fresh_key(&self) -> Result<String, StoreError> {
+        let mut random = [0; 32];
+        random_bytes(&mut random).map_err(|e| StoreError::Fs(FsError::new("name", self.tmp(), e)))?;
+        Ok(Digest::from_bytes(&random).hex().to_owned())
+    }
+
+    fn write_index(&self, index: &Index) -> Result<(), StoreError> {
+        let path = self.dir.join("images.json");
+        let json = serde_json::to_vec_pretty(index).map_err(|source| StoreError::Json { path, source })?;
+        self.replace(&self.dir, "images.json", &json)
     }
 
     fn replace(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
@@ -373,11 +431,15 @@ impl Store {
         replace_file(dir.as_fd(), OsStr::new(name), bytes, Mode::RUSR | Mode::WUSR).map_err(StoreError::Fs)
     }
 
-    fn index(&self) -> Result<Index, StoreError> {
+    /// What `images.json` says in this moment.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn index(&self) -> Result<Index, StoreError> {
         let path = self.dir.join("images.json");
         let bytes = match read_file(&path, IMAGES_JSON_BYTES_MAX) {
             Err(e) if e.source.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Index { version: VERSION, ..Index::default() });
+                return Ok(Index::empty());
             }
             other => other.map_err(StoreError::Fs)?,
         };
@@ -431,6 +493,15 @@ impl Store {
         Ok(note)
     }
 
+    /// Bytes of the files of a blob or of a layer's folder; nothing where there is none.
+    pub fn size(&self, path: &Path) -> u64 {
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_dir() => self.layer_note(path).map_or(0, |note| note.file_bytes),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        }
+    }
+
     /// The folder where things on their way in are.
     pub fn tmp(&self) -> PathBuf {
         self.dir.join("tmp")
@@ -450,20 +521,24 @@ impl Store {
         }
     }
 
-    /// Removes what dead processes left half done. What cannot be removed is left for a process that
-    /// can: files of other ids go only from inside their user namespace.
-    fn sweep(&self) -> Result<(), StoreError> {
+    /// Removes what dead processes left half done; whether all of it is gone. What cannot be removed is
+    /// left for a process that can: files of other ids go only from inside their user namespace.
+    ///
+    /// # Errors
+    /// `Fs`.
+    pub fn sweep(&self) -> Result<bool, StoreError> {
+        let mut is_clean = true;
         let tmp = open_dir(&self.tmp()).map_err(StoreError::Fs)?;
         for part in ["tmp", "locks"] {
             for name in names_in(&self.dir.join(part))? {
                 let path = self.dir.join("locks").join(&name);
                 let Some(lock) = Lock::try_exclusive(&path).map_err(StoreError::Fs)? else { continue };
                 let Some(_lock) = ObjectLock::of(lock, &path) else { continue };
-                let _gone_or_not_ours = remove_at(tmp.as_fd(), &name);
+                is_clean &= remove_at(tmp.as_fd(), &name).is_ok();
             }
         }
         let Some(_lock) = Lock::try_exclusive(&self.dir.join("lock")).map_err(StoreError::Fs)? else {
-            return Ok(());
+            return Ok(is_clean);
         };
         for (dir, prefix) in [(self.dir.clone(), ".images.json."), (self.dir.join("blobs/sha256"), ".")] {
             for name in names_in(&dir)? {
@@ -472,7 +547,7 @@ impl Store {
                 }
             }
         }
-        Ok(())
+        Ok(is_clean)
     }
 }
 
@@ -508,66 +583,19 @@ fn names_in(dir: &Path) -> Result<Vec<std::ffi::OsString>, StoreError> {
         .collect()
 }
 
-fn find(index: &Index, reference: &ImageReference) -> Result<Digest, StoreError> {
-    if let Some(id) = index.names.get(&reference.to_string()).filter(|id| index.images.contains_key(*id)) {
-        return Ok(id.clone());
+/// The images that were meant, and whether an id was typed.
+///
+/// # Errors
+/// `NotFound` with names that look like it, or `Ambiguous`.
+pub fn found(index: &Index, reference: &ImageReference) -> Result<(Vec<Digest>, bool), StoreError> {
+    match index.find(reference) {
+        Meant::Images { ids, by_id } => Ok((ids, by_id)),
+        Meant::Ambiguous(prefix) => Err(StoreError::Ambiguous { prefix }),
+        Meant::Nothing(similar) => Err(not_found(reference, &similar)),
     }
-    if let Some(digest) = reference.digest() {
-        let has = |(id, record): &(&Digest, &ImageRecord)| {
-            *id == digest || record.manifest.as_ref() == Some(digest)
-        };
-        if let Some((id, _)) = index.images.iter().find(has) {
-            return Ok(id.clone());
-        }
-    }
-    if let Some(prefix) = id_prefix(reference) {
-        let mut with = index.images.keys().filter(|id| id.hex().starts_with(prefix));
-        match (with.next(), with.next()) {
-            (Some(id), None) => return Ok(id.clone()),
-            (Some(_), Some(_)) => return Err(StoreError::Ambiguous { prefix: prefix.to_owned() }),
-            _ => {}
-        }
-    }
-    let similar = index.names.keys().filter_map(|name| name.parse::<ImageReference>().ok());
-    let similar = similar.filter(|name| is_similar(name, reference)).take(SIMILAR_MAX);
-    Err(StoreError::NotFound {
-        name: reference.familiar(),
-        similar: similar.map(|name| format!("`{}`", name.familiar())).collect(),
-    })
 }
 
-/// The digits, when the reference can also be read as an id or the beginning of one.
-fn id_prefix(reference: &ImageReference) -> Option<&str> {
-    let name =
-        reference.repository().strip_prefix("library/").filter(|_| reference.domain() == "docker.io")?;
-    let text = match (name, reference.tag()) {
-        ("sha256", Some(tag)) => tag,
-        (name, Some("latest")) => name,
-        _ => return None,
-    };
-    let is_hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    (is_hex && (SHORT_ID_DIGITS_MIN..=64).contains(&text.len())).then_some(text)
-}
-
-/// Whether a person who wrote one name may have meant the other.
-fn is_similar(name: &ImageReference, asked: &ImageReference) -> bool {
-    let last =
-        |reference: &ImageReference| reference.repository().rsplit('/').next().unwrap_or_default().to_owned();
-    let (name, asked) = (last(name), last(asked));
-    let near = if asked.len() > 4 { 2 } else { 1 };
-    name == asked || distance(name.as_bytes(), asked.as_bytes()) <= near
-}
-
-/// How many letters must change to make one word of the other (Levenshtein).
-fn distance(from: &[u8], to: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.iter().enumerate() {
-        let mut above_left = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in to.iter().enumerate() {
-            let change = above_left + usize::from(a != b);
-            above_left = row[j + 1];
-            row[j + 1] = change.min(above_left + 1).min(row[j] + 1);
-        }
-    }
-    row[to.len()]
+fn not_found(reference: &ImageReference, similar: &[ImageReference]) -> StoreError {
+    let similar = similar.iter().map(|name| format!("`{}`", name.familiar())).collect();
+    StoreError::NotFound { name: reference.familiar(), similar }
 }

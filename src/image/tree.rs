@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, T
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::sys::fs::{FsError, open_in_root};
+use crate::sys::fs::{FsError, open_in_root, remove_at};
 
 /// Most different users, and most different groups, of the files of one layer.
 const IDS_MAX: usize = 65_536;
@@ -522,61 +522,4 @@ fn is_dir(dir: BorrowedFd<'_>, name: &OsStr) -> bool {
 fn is_whiteout(dir: BorrowedFd<'_>, name: &OsStr) -> bool {
     let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
     stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice)
-}
-
-/// Removes `name` of the folder `dir` and everything in it, whatever the modes; a link is removed,
-/// never followed, and no path of the tree is ever put together.
-///
-/// # Errors
-/// What the kernel says about the first thing that cannot be removed.
-pub fn remove_at(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(Errno::NOENT) => return Ok(()),
-        other => return other,
-    }
-    // A stack instead of recursion: the depth is not ours to choose.
-    let mut open = vec![(opened_for_removal(dir, name)?, name.to_os_string())];
-    while let Some((fd, _)) = open.last() {
-        let mut inner = None;
-        for entry in rustix::fs::Dir::read_from(fd)? {
-            let entry = entry?;
-            let entry = OsStr::from_bytes(entry.file_name().to_bytes());
-            if entry == "." || entry == ".." {
-                continue;
-            }
-            match rustix::fs::unlinkat(fd, entry, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR | Errno::PERM) => {
-                    inner = Some((opened_for_removal(fd.as_fd(), entry)?, entry.to_os_string()));
-                    break;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        match inner {
-            Some(inner) => open.push(inner),
-            None => {
-                let Some((_, done)) = open.pop() else { break };
-                let above = open.last().map_or(dir, |(fd, _)| fd.as_fd());
-                rustix::fs::unlinkat(above, &done, AtFlags::REMOVEDIR)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Opens a folder that is about to go, with the right to change it.
-fn opened_for_removal(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let fd = match open_dir_at(dir, name) {
-        Err(Errno::ACCESS) => {
-            rustix::fs::chmodat(dir, name, Mode::RWXU, AtFlags::empty())?;
-            open_dir_at(dir, name)?
-        }
-        other => other?,
-    };
-    // Without it nothing in a folder of mode 0555 could be removed by an ordinary user. Where the
-    // folder is somebody else's this fails, and removing tells.
-    let _mode = rustix::fs::fchmod(&fd, Mode::RWXU);
-    Ok(fd)
 }

@@ -2,13 +2,15 @@
 //!
 //! It does not mount, and it knows nothing of images or containers.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::error::{ErrorKind, Fault};
 
@@ -60,7 +62,7 @@ pub fn open_in_root(
     let mut tries = 0;
     loop {
         match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, mode, resolve) {
-            Err(rustix::io::Errno::AGAIN) if tries < 64 => tries += 1,
+            Err(Errno::AGAIN) if tries < 64 => tries += 1,
             other => return other.map_err(|e| FsError::new("open", path, e)),
         }
     }
@@ -84,7 +86,7 @@ pub fn make_dirs_in_root(root: BorrowedFd<'_>, path: &Path, mode: Mode) -> Resul
     };
     let parent = make_dirs_in_root(root, parent, mode)?;
     match rustix::fs::mkdirat(&parent, name, mode) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(FsError::new("make the folder", path, e)),
     }
     open_in_root(root, path, flags, Mode::empty())
@@ -143,19 +145,24 @@ pub fn open_regular(path: &Path) -> Result<File, FsError> {
 pub fn read_named(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
     let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| FsError::new("open", path, e))?;
-    read_at_most(File::from(fd), path, bytes_max)
+    read_at_most(File::from(fd), 0, path, bytes_max)
 }
+
+/// Most bytes that are set aside because a file says it has them.
+const ROOM_BYTES_MAX: u64 = 1 << 20;
 
 fn read_regular(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
     let meta = file.metadata().map_err(|e| FsError::new("read", path, e))?;
     if !meta.is_file() {
         return Err(FsError::new("read", path, io::Error::other("it is not a regular file")));
     }
-    read_at_most(file, path, bytes_max)
+    read_at_most(file, meta.len(), path, bytes_max)
 }
 
-fn read_at_most(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
-    let mut bytes = Vec::new();
+/// `expected_bytes` saves growing; the file may turn out to have more or fewer.
+fn read_at_most(file: File, expected_bytes: u64, path: &Path, bytes_max: u64) -> Result<Vec<u8>, FsError> {
+    let room = expected_bytes.min(bytes_max).min(ROOM_BYTES_MAX) + 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
     let read = file.take(bytes_max + 1).read_to_end(&mut bytes);
     read.map_err(|e| FsError::new("read", path, e))?;
     if bytes.len() as u64 > bytes_max {
@@ -186,7 +193,7 @@ pub fn replace_file(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: Mode)
     let wrong = |action| move |e: io::Error| FsError::new(action, name, e);
     let mut random = [0_u8; 8];
     random_bytes(&mut random).map_err(wrong("name a temporary file for"))?;
-    let mut temporary = std::ffi::OsString::from(".");
+    let mut temporary = OsString::from(".");
     temporary.push(name);
     temporary.push(format!(".{:016x}", u64::from_ne_bytes(random)));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -197,7 +204,7 @@ pub fn replace_file(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: Mode)
         .and_then(|()| rustix::fs::renameat(dir, &temporary, dir, name).map_err(io::Error::from));
     if let Err(e) = written {
         // The temporary file is ours alone; when even this fails the next clean-up finds it.
-        let _gone = rustix::fs::unlinkat(dir, &temporary, rustix::fs::AtFlags::empty());
+        let _gone = rustix::fs::unlinkat(dir, &temporary, AtFlags::empty());
         return Err(FsError::new("write", name, e));
     }
     Ok(())
@@ -212,6 +219,113 @@ pub fn write_new_file(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: Mod
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let fd = rustix::fs::openat(dir, name, flags, mode).map_err(|e| wrong(e.into()))?;
     File::from(fd).write_all(bytes).map_err(wrong)
+}
+
+/// Most folders of a tree that are open at once while it is removed.
+const REMOVAL_DEPTH_MAX: usize = 16;
+
+/// Removes what is at `path` with everything in it, as [`remove_at`]; nothing there is as good.
+///
+/// # Errors
+/// What the kernel says about the first thing that cannot be removed.
+pub fn remove_tree(path: &Path) -> Result<(), FsError> {
+    let wrong = |e| FsError::new("remove", path, e);
+    let name = path.file_name().ok_or_else(|| wrong(Errno::INVAL))?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match open_dir(parent) {
+        Err(e) if e.source.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => remove_at(other?.as_fd(), name).map_err(wrong),
+    }
+}
+
+/// Removes `name` of the folder `dir` and everything in it, whatever the modes and however deep; a link
+/// is removed, never followed, and no path of the tree is ever put together.
+///
+/// # Errors
+/// What the kernel says about the first thing that cannot be removed.
+pub fn remove_at(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    let Some(top) = Doomed::unless_removed(dir, name)? else { return Ok(()) };
+    // The depth is not ours to choose: it may cost neither stack nor a descriptor each.
+    let (mut open, mut moved) = (vec![top], 0);
+    while let Some(last) = open.last_mut() {
+        let Some(entry) = last.entries.read().transpose()? else {
+            let Some(mut done) = open.pop() else { break };
+            let above = open.last().map_or(Ok(dir), |above| above.entries.fd())?;
+            match rustix::fs::unlinkat(above, &done.name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                // A listing need not tell what came while it was read: deep folders that were moved up here.
+                Err(Errno::NOTEMPTY | Errno::EXIST) if done.has_shrunk => {
+                    done.entries.rewind();
+                    done.has_shrunk = false;
+                    open.push(done);
+                }
+                Err(e) => return Err(e),
+            }
+            continue;
+        };
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        let inner = Doomed::unless_removed(last.entries.fd()?, name)?;
+        last.has_shrunk = true;
+        match (inner, &open[..]) {
+            (None, _) => {}
+            (Some(inner), [top, .., last]) if open.len() == REMOVAL_DEPTH_MAX => {
+                move_up(last.entries.fd()?, &inner.name, top.entries.fd()?, &mut moved)?;
+            }
+            (Some(inner), _) => open.push(inner),
+        }
+    }
+    Ok(())
+}
+
+/// A folder that is about to go.
+struct Doomed {
+    entries: Dir,
+    name: OsString,
+    /// Its listing has told of something, which then went or goes now.
+    has_shrunk: bool,
+}
+
+impl Doomed {
+    /// Removes `name`, or opens it when it is a folder, with the right to change it.
+    fn unless_removed(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Self>, Errno> {
+        let refused = match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(None),
+            Err(e @ (Errno::ISDIR | Errno::PERM)) => e,
+            Err(e) => return Err(e),
+        };
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match rustix::fs::openat(dir, name, OFlags::RDONLY | flags, Mode::empty()) {
+            Err(Errno::ACCESS) => {
+                let closed = rustix::fs::openat(dir, name, OFlags::PATH | flags, Mode::empty())?;
+                // fchmod(2) takes no such descriptor. This leads to the folder itself, wherever its name
+                // leads by now.
+                rustix::fs::chmod(format!("/proc/self/fd/{}", closed.as_raw_fd()), Mode::RWXU)?;
+                rustix::fs::openat(&closed, ".", OFlags::RDONLY | flags, Mode::empty())?
+            }
+            // A file that may not be removed.
+            Err(Errno::NOTDIR) => return Err(refused),
+            other => other?,
+        };
+        // Without it nothing in a folder of mode 0555 could be removed by an ordinary user. Where the
+        // folder is somebody else's this fails, and removing tells.
+        let _mode = rustix::fs::fchmod(&fd, Mode::RWXU);
+        Ok(Some(Self { entries: Dir::new(fd)?, name: name.to_owned(), has_shrunk: false }))
+    }
+}
+
+/// Moves a folder of `from` into `top` under a name that nothing there has.
+fn move_up(from: BorrowedFd<'_>, name: &OsStr, top: BorrowedFd<'_>, moved: &mut u64) -> Result<(), Errno> {
+    loop {
+        *moved += 1;
+        match rustix::fs::renameat(from, name, top, format!(".deep-{moved}")) {
+            // An empty folder of that name gives way, which is as good.
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// Fills `buffer` from the kernel's random source.
@@ -258,6 +372,23 @@ impl Lock {
         }
     }
 
+    /// Whether somebody holds the lock of `path` in this moment; nothing when there is no such file.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn is_held(path: &Path) -> Result<Option<bool>, FsError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let fd = match rustix::fs::open(path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.map_err(|e| FsError::new("open the lock", path, e))?,
+        };
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(false)),
+            Err(Errno::WOULDBLOCK) => Ok(Some(true)),
+            Err(e) => Err(FsError::new("lock", path, e)),
+        }
+    }
+
     /// Waits for the lock of the folder `path`, which must be there.
     ///
     /// # Errors
@@ -287,7 +418,7 @@ impl Lock {
             let fd = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))
                 .map_err(|e| FsError::new("open the lock", path, e))?;
             match rustix::fs::flock(&fd, operation) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(e) => return Err(FsError::new("lock", path, e)),
                 // Whoever held it may have removed the file meanwhile: a lock nobody else can find is none.
                 Ok(()) if stands_at(fd.as_fd(), path) => return Ok(Self(File::from(fd))),
@@ -301,8 +432,8 @@ impl Lock {
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
 
 /// Whether `path` still leads to the file of `fd`.
-fn stands_at(fd: BorrowedFd<'_>, path: &Path) -> bool {
-    let there = rustix::fs::statat(rustix::fs::CWD, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+pub fn stands_at(fd: BorrowedFd<'_>, path: &Path) -> bool {
+    let there = rustix::fs::statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW);
     matches!((rustix::fs::fstat(fd), there), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
 
@@ -314,6 +445,8 @@ impl AsFd for Lock {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::RenameFlags;
+
     use super::*;
 
     #[test]
@@ -355,6 +488,70 @@ mod tests {
         let second = Lock::exclusive(&path).unwrap();
         assert!(!stands_at(first.as_fd(), &path) && stands_at(second.as_fd(), &path));
         assert!(Lock::try_exclusive(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_tree_of_any_depth_goes_with_few_descriptors_and_what_links_lead_to_stays() {
+        let outer = tempfile::tempdir().unwrap();
+        let tree = outer.path().join("tree");
+        std::fs::create_dir_all(tree.join("wide")).unwrap();
+        std::fs::write(outer.path().join("kept"), "kept").unwrap();
+        std::os::unix::fs::symlink(outer.path(), tree.join("wide/link")).unwrap();
+        // Names that the removal would like to use are taken.
+        std::fs::create_dir_all(tree.join(".deep-1/full")).unwrap();
+        std::fs::write(tree.join(".deep-2"), "").unwrap();
+        for branch in ["a", "b"] {
+            let mut at = open_dir(&tree).unwrap();
+            for level in 0..3000 {
+                rustix::fs::mkdirat(&at, branch, Mode::RWXU).unwrap();
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                at = rustix::fs::openat(&at, branch, flags, Mode::empty()).unwrap();
+                if level % 100 == 0 {
+                    rustix::fs::mkdirat(&at, "beside", Mode::empty()).unwrap();
+                    rustix::fs::symlinkat(outer.path(), &at, "link").unwrap();
+                }
+            }
+        }
+        for number in 0..2000 {
+            std::fs::write(tree.join(format!("wide/{number}")), "").unwrap();
+        }
+        remove_tree(&tree).unwrap();
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
+        assert_eq!(std::fs::read_to_string(outer.path().join("kept")).unwrap(), "kept");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the attacker needs a thread; tests call no libcontainer")]
+    fn a_closed_folder_that_becomes_a_link_while_it_goes_leads_nowhere() {
+        use std::os::unix::fs::PermissionsExt;
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let outer = tempfile::tempdir().unwrap();
+        let (outside, tree) = (outer.path().join("outside"), outer.path().join("tree"));
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("kept"), "").unwrap();
+        std::fs::set_permissions(&outside, PermissionsExt::from_mode(0o500)).unwrap();
+        let (done, cwd, exchange) = (AtomicBool::new(false), rustix::fs::CWD, RenameFlags::EXCHANGE);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (folder, link) = (tree.join("folder"), tree.join("link"));
+                while !done.load(Ordering::Relaxed) {
+                    let _gone_meanwhile = rustix::fs::renameat_with(cwd, &folder, cwd, &link, exchange);
+                }
+            });
+            for _ in 0..500 {
+                std::fs::create_dir_all(&tree).unwrap();
+                let _there_already = std::os::unix::fs::symlink(&outside, tree.join("link"));
+                let _there_already = rustix::fs::mkdir(tree.join("folder"), Mode::empty());
+                // It may fail: what is a folder now is a link in the next moment.
+                let _tried = remove_tree(&tree);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        remove_tree(&tree).unwrap();
+        assert_eq!(std::fs::metadata(&outside).unwrap().permissions().mode() & 0o7777, 0o500);
+        assert!(outside.join("kept").exists());
+        std::fs::set_permissions(&outside, PermissionsExt::from_mode(0o700)).unwrap();
     }
 
     #[test]

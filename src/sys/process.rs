@@ -500,14 +500,7 @@ fn execute_descriptor(
 /// # Errors
 /// What the kernel says.
 pub fn close_from(first: RawFd) -> Result<(), ProcessError> {
-    // SAFETY: the call touches no memory. Descriptors that values of ours still name are closed
-    // under them: the callers never use or drop such a value again, they leave by `exit_at_once`.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, RawFd::MAX, 0) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(ProcessError::call("close descriptors", io::Error::last_os_error()))
-    }
+    close_range(first, RawFd::MAX, 0)
 }
 
 /// Gives every signal its default effect and unblocks it: what this process ignores or blocks, as
@@ -516,39 +509,68 @@ pub fn close_from(first: RawFd) -> Result<(), ProcessError> {
 /// # Errors
 /// What the kernel says about the mask.
 pub fn reset_signals() -> Result<(), ProcessError> {
-    for signal in 1..=64 {
-        // SAFETY: SIG_DFL installs no handler, so no code of ours can run on a signal. The numbers
-        // that cannot be changed (KILL, STOP, the C library's own) are refused, which is fine.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
+    (1..=SIGNALS).for_each(default_effect);
     nix::sys::signal::SigSet::empty().thread_set_mask().map_err(|e| ProcessError::call("unblock signals", e))
 }
 
+/// Signals there are (signal(7)).
+const SIGNALS: i32 = 64;
+/// The first of those without a name that the C library leaves to programs.
+const REAL_TIME_FIRST: i32 = 34;
+
+fn default_effect(signal: i32) {
+    // SAFETY: SIG_DFL installs no handler, so no code of ours can run on a signal. The numbers
+    // that cannot be changed (KILL, STOP, the C library's own) are refused, which is fine.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Lets children of ours be waited for: whoever started us may have asked the kernel to forget its own, and
+/// that outlasts exec (sigaction(2), `SIGCHLD`).
+pub fn keep_ended_children() {
+    default_effect(libc::SIGCHLD);
+}
+
+/// The signal of a number, the ones for programs' own use too.
+pub fn signal_of(number: i32) -> Option<Signal> {
+    if (REAL_TIME_FIRST..=SIGNALS).contains(&number) {
+        // SAFETY: the number must be one of a signal that the C library does not use itself: it uses those
+        // below the first that is left to programs.
+        return Some(unsafe { Signal::from_raw_unchecked(number) });
+    }
+    Signal::from_named_raw(number)
+}
+
 /// From here on, orphans among our descendants become our children instead of the host's first process's.
+/// Gives the children there are already: of whoever executed this program in its own place.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn adopt_orphans() -> Result<(), ProcessError> {
+pub fn adopt_orphans() -> Result<Vec<Pid>, ProcessError> {
+    use rustix::process::{WaitId, WaitIdOptions};
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .map_err(|e| ProcessError::call("adopt what our processes leave", e))
+        .map_err(|e| ProcessError::call("adopt what our processes leave", e))?;
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match rustix::process::waitid(WaitId::All, look) {
+        Err(rustix::io::Errno::CHILD) => Ok(Vec::new()),
+        _ => Ok(children()),
+    }
 }
 
-/// Kills every child of this process, adopted ones too, and waits until none is left or `patience` is
-/// over: a process that hangs in the kernel must not hang us.
-pub fn end_children(patience: Duration) {
+/// Kills every child of this process but `spared`, adopted ones too, and waits until none is left or
+/// `patience` is over: a process that hangs in the kernel must not hang us.
+pub fn end_children(spared: &[Pid], patience: Duration) {
     let until = Instant::now() + patience;
     loop {
-        match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
-            Ok(None) if Instant::now() < until => {
-                for child in children() {
-                    // Its number is its own until we wait for it.
-                    let _ended = rustix::process::kill_process(child, Signal::KILL);
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Ok(None) | Err(_) => return,
+        let left: Vec<Pid> = children().into_iter().filter(|child| !spared.contains(child)).collect();
+        if left.is_empty() || Instant::now() >= until {
+            return;
         }
+        for child in left {
+            // Its number is its own until we wait for it.
+            let _ended = rustix::process::kill_process(child, Signal::KILL);
+            let _reaped = rustix::process::waitpid(Some(child), WaitOptions::NOHANG);
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -694,10 +716,21 @@ pub fn ourselves() -> Result<OwnedFd, ProcessError> {
 
 /// Whether the process behind a pidfd has ended; one that cannot be asked counts as ended.
 pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    ends_within(pidfd, Duration::ZERO)
+}
+
+/// Whether the process behind a pidfd ends within this time; one that cannot be asked counts as ended.
+pub fn ends_within(pidfd: BorrowedFd<'_>, patience: Duration) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec};
+    let until = Instant::now() + patience;
     let mut watched = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     loop {
-        match rustix::event::poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match rustix::event::poll(&mut watched, Some(&left)) {
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return true,
             Ok(ready) => return ready > 0,

@@ -87,21 +87,26 @@ impl Layer {
 pub(crate) struct Image {
     pub(crate) layers: Vec<Vec<u8>>,
     pub(crate) config: Value,
+    /// Fields of the configuration besides `config`, and instead of what stands there.
+    pub(crate) more: Value,
 }
 
 impl Image {
     /// Layers of which the first holds the probe, run by the entrypoint unless `config` says otherwise.
     pub(crate) fn new(layers: Vec<Layer>, config: Value) -> Self {
-        Self { layers: layers.into_iter().map(Layer::end).collect(), config }
+        Self { layers: layers.into_iter().map(Layer::end).collect(), config, more: json!({}) }
     }
 
     fn config(&self) -> Vec<u8> {
         let diff_ids: Vec<_> = self.layers.iter().map(|layer| digest_of(layer)).collect();
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-        let config = json!({
+        let mut config = json!({
             "architecture": architecture, "os": "linux", "config": self.config,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
+        for (name, value) in self.more.as_object().into_iter().flatten() {
+            config[name] = value.clone();
+        }
         config.to_string().into_bytes()
     }
 

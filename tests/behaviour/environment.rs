@@ -64,7 +64,7 @@ fn an_env_file_copies_names_and_a_wrong_line_is_named() {
     assert_eq!(seen.variable("COPIED").as_deref(), Some("outside"));
     assert_eq!(seen.variable("NOT_THERE"), None);
     host.write("bad", "A=1\n=nameless\n");
-    host.probe(&["--env-file", "bad"], &["true"]).is_refused(&["bad", "=nameless"]);
+    host.probe(&["--env-file", "bad"], &["true"]).is_refused(&["bad", "`=…`"]);
     host.write("binary", b"A=\xff\xfe\n");
     host.probe(&["--env-file", "binary"], &["true"]).is_refused(&["binary"]);
     host.dir("folder");
@@ -218,4 +218,23 @@ fn many_arguments_and_variables_go_in_or_are_refused_whole() {
     let ended = host.probe(&["--env-file", "file"], &["true"]);
     assert!(ended.code == 125 || ended.code == 126, "{ended:?}");
     assert!(ended.stderr.contains("too long") || ended.stderr.contains("large"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_variable_that_we_do_not_have_takes_the_image_s_own_away() {
+    let host = Host::new();
+    let seen = environment(&host, &["-e", "PATH=/bin", "-e", "ABSENT=1", "-e", "ABSENT"]);
+    assert_eq!(seen.variable("ABSENT"), None);
+}
+
+#[test]
+fn a_file_of_variables_may_begin_with_a_byte_order_mark_and_its_secrets_are_not_printed() {
+    let host = Host::new();
+    host.write("marked", "\u{feff}FIRST=1\n");
+    let seen = environment(&host, &["--env-file", "marked"]);
+    assert_eq!(seen.variable("FIRST").as_deref(), Some("1"));
+    host.write("blank", "API KEY=hunter2\n");
+    let ended = host.cuddy(&["run", "--env-file", "blank", "@host", "true"]);
+    assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+    ended.is_refused(&["`API KEY`", "blank"]);
 }

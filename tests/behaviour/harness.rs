@@ -199,7 +199,11 @@ impl Started {
 
     /// Sends a signal to it, not to its children.
     pub(crate) fn signal(&self, signal: Signal) {
-        rustix::process::pidfd_send_signal(&self.held, signal).expect("it runs");
+        // It has not been waited for, so its number is its own, even when it has ended.
+        match rustix::process::pidfd_send_signal(&self.held, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => panic!("{}: {error}", self.line),
+        }
     }
 
     /// Writes to its standard input, which stays open.

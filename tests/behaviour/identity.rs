@@ -269,6 +269,8 @@ fn the_filter_is_the_default_one_a_file_s_or_none_where_that_is_said() {
         "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}],
     });
     host.write("profile.json", profile.to_string());
+    // What was named stays, whatever else is dropped.
+    assert_eq!(walls(&["--privileged", "--security-opt", "seccomp=profile.json"])["seccomp"], 2);
     let flags = ["--security-opt", "seccomp=profile.json", "--cap-add", "SYS_ADMIN"];
     assert_eq!(walls(&flags)["seccomp"], 2);
     let seen = host.sees(&flags, &["surface", "inside", "sethostname", "swapon", "swapon_reach"]);

@@ -2,6 +2,8 @@
 //!
 //! What layers may hold entry by entry is looked at in `tests/images.rs`.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use tar::EntryType;
 
@@ -26,7 +28,7 @@ fn run(host: &Host, flags: &[&str], words: &[&str]) -> Ended {
 
 /// Ids and names as `cuddy images` lists them.
 fn listing(host: &Host) -> String {
-    host.cuddy(&["images", "--format", "json"]).exits(0).text()
+    host.cuddy(&["images", "--no-trunc", "--format", "json"]).exits(0).text()
 }
 
 // ── in ──────────────────────────────────────────────────────────────────────────────────────────
@@ -51,6 +53,17 @@ fn an_image_runs_whatever_archive_and_packing_it_came_in() {
 }
 
 #[test]
+fn a_container_that_ends_does_not_make_the_host_write_its_disk_out() {
+    let host = Host::new();
+    load(&host, "it", &probe_image());
+    let seen = run(&host, &[], &["mounts"]).sees();
+    let options = seen.mount("/").and_then(|root| root["super_options"].as_str()).unwrap_or_default();
+    assert!(options.split(',').any(|option| option.ends_with("volatile")), "{options}");
+    // What `volatile` leaves is closed even to its owner, and goes all the same.
+    assert_eq!(names(&host.data().join("containers")).len(), 0);
+}
+
+#[test]
 fn an_image_is_run_by_every_name_it_has() {
     let host = Host::new();
     let image = probe_image();
@@ -71,7 +84,7 @@ fn an_image_is_run_by_every_name_it_has() {
         host.cuddy(&["run", "--rm", name, "true"]).is_refused(&[]);
     }
     let listed: Value = serde_json::from_str(&listing(&host)).expect("one image, one line");
-    assert!(listed["id"].as_str().is_some_and(|found| found.ends_with(&id)), "{listed}");
+    assert!(listed["ID"].as_str().is_some_and(|found| found.ends_with(&id)), "{listed}");
     assert_eq!(host.cuddy(&["images", "-q"]).exits(0).text(), format!("{}\n", &id[..12]));
 }
 
@@ -483,4 +496,339 @@ fn a_tar_that_is_wrong_is_not_imported() {
         assert!(ended.code != 0, "`{name}` is no name: {ended:?}");
     }
     assert_eq!(listing(&host), "");
+}
+
+// ── what is there ───────────────────────────────────────────────────────────────────────────────
+
+/// An image of a layer with so many bytes, made at a moment, with the label `name`.
+fn made(name: &str, bytes: usize, created: &str) -> Vec<u8> {
+    let layer = Layer::new().file("file", vec![b'x'; bytes]);
+    let mut image =
+        Image::new(vec![layer], json!({"Cmd": ["/x"], "Labels": {"name": name}, "Own": {"k": [1]}}));
+    image.more = json!({
+        "created": created,
+        "author": "me",
+        "history": [
+            {"created": created, "created_by": "COPY file /\u{1b}[2J # and a command that is far too long to be shown"},
+            {"created": created, "created_by": "CMD [\"/x\"]", "empty_layer": true, "comment": "a remark"},
+        ],
+    });
+    image.docker(name, plain)
+}
+
+/// Three images, old, older and oldest, of which the first has two names.
+fn three() -> Host {
+    let host = Host::new();
+    for (name, bytes, created) in [
+        ("me/app:1", 1_500, "2024-03-01T00:00:00Z"),
+        ("old", 12_345_678, "2023-03-01T00:00:00.5Z"),
+        ("localhost:5000/oldest:x", 0, "2022-03-01T01:00:00+01:00"),
+    ] {
+        host.write("image.tar", made(name, bytes, created));
+        host.cuddy(&["load", "-i", "image.tar"]).exits(0);
+    }
+    host.cuddy(&["tag", "me/app:1", "again"]).exits(0);
+    host
+}
+
+/// What a command prints, which must succeed.
+#[track_caller]
+fn says(host: &Host, line: &[&str]) -> String {
+    host.cuddy(line).exits(0).text()
+}
+
+#[test]
+fn images_are_listed_in_docker_s_table_youngest_first() {
+    let host = three();
+    let table = says(&host, &["images"]);
+    let rows: Vec<&str> = table.lines().collect();
+    let id = says(&host, &["images", "-q", "again"]);
+    assert_eq!(rows[0], "REPOSITORY              TAG       IMAGE ID       CREATED       SIZE");
+    assert!(rows[1].starts_with(&format!("again                   latest    {}   ", id.trim())), "{table}");
+    assert!(rows[1].ends_with(" years ago   1.5kB"), "{table}");
+    assert!(rows[2].starts_with("me/app                  1         "), "{table}");
+    assert!(
+        rows[3].starts_with("old                     latest    ") && rows[3].ends_with("12.3MB"),
+        "{table}"
+    );
+    assert!(rows[4].starts_with("localhost:5000/oldest   x         ") && rows[4].ends_with("0B"), "{table}");
+    assert_eq!(says(&host, &["image", "ls"]), table);
+    assert_eq!(says(&host, &["image", "list", "-a", "--format", "table"]), table);
+    assert_eq!(says(&host, &["images", "-q"]).lines().count(), 4);
+    let digests = says(&host, &["images", "--digests", "--no-trunc", "old"]);
+    let columns: Vec<&str> = digests.lines().nth(1).expect("one").split_whitespace().collect();
+    assert_eq!((columns[1], columns[2], columns[3].len()), ("latest", "<none>", 71));
+}
+
+#[test]
+fn a_list_is_what_the_filters_let_through() {
+    let host = three();
+    for (filter, expected) in [
+        (&["again"][..], &["again:latest"][..]),
+        (&["me/app:1"], &["me/app:1"]),
+        (&["me/*"], &["me/app:1"]),
+        (&["*"], &["again:latest", "old:latest"]),
+        (&["none"], &[]),
+        (&["-f", "label=name=old"], &["old:latest"]),
+        (&["-f", "label!=name"], &[]),
+        (&["-f", "before=me/app:1"], &["old:latest", "localhost:5000/oldest:x"]),
+        (&["-f", "since=localhost:5000/oldest:x"], &["again:latest", "me/app:1", "old:latest"]),
+        (&["-f", "before=again", "-f", "since=localhost:5000/oldest:x"], &["old:latest"]),
+        (&["-f", "until=2022-12-31"], &["localhost:5000/oldest:x"]),
+        (&["-f", "dangling=true"], &[]),
+        (&["-f", "reference=old", "-f", "reference=again"], &["again:latest", "old:latest"]),
+    ] {
+        let line = [&["images", "--format", "{{.Repository}}:{{.Tag}}"], filter].concat();
+        assert_eq!(says(&host, &line).lines().collect::<Vec<_>>(), expected, "{filter:?}");
+    }
+    for filter in ["colour=red", "dangling", "dangling=perhaps", "until=x", "before=nothing-here"] {
+        let ended = host.cuddy(&["images", "-f", filter]).exits(1);
+        assert!(ended.stdout.is_empty() && ended.stderr.starts_with("cuddy: "), "{filter}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_list_is_printed_by_a_template_and_as_json() {
+    let host = three();
+    let table = says(&host, &["images", "--format", "table {{.ID}}\\t{{.Repository}}", "old"]);
+    assert!(table.starts_with("IMAGE ID       REPOSITORY\n") && table.ends_with("   old\n"), "{table}");
+    let row: Value =
+        serde_json::from_str(&says(&host, &["images", "--format", "json", "old"])).expect("JSON");
+    assert_eq!(row["CreatedAt"], "2023-03-01 00:00:00 +0000 UTC");
+    assert_eq!(
+        (&row["Size"], &row["Digest"], &row["Tag"]),
+        (&json!("12.3MB"), &json!("<none>"), &json!("latest"))
+    );
+    assert_eq!(row["ID"].as_str().map(str::len), Some(12));
+    let ended = host.cuddy(&["images", "--format", "{{.Nope}}"]).exits(1);
+    assert!(ended.stderr.contains("can't evaluate field Nope"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_history_of_an_image_is_told_from_its_last_step() {
+    let host = three();
+    let table = says(&host, &["history", "old"]);
+    let id = says(&host, &["images", "-q", "old"]);
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows[0].starts_with("IMAGE          CREATED       CREATED BY  "), "{table}");
+    assert!(rows[1].starts_with(id.trim()) && rows[1].ends_with("a remark"), "{table}");
+    assert!(rows[2].starts_with("<missing>      ") && rows[2].contains("…   12.3MB"), "{table}");
+    assert!(!table.contains('\u{1b}'), "what an image says cannot steer the terminal");
+    let raw = says(
+        &host,
+        &[
+            "image",
+            "history",
+            "--no-trunc",
+            "-H=false",
+            "--format",
+            "{{.ID}} {{.CreatedAt}} {{.Size}}",
+            "old",
+        ],
+    );
+    assert!(raw.ends_with("\n<missing> 2023-03-01T00:00:00Z 12345678\n"), "{raw}");
+    assert_eq!(says(&host, &["history", "-q", "old"]), format!("{}\n<missing>\n", id.trim()));
+    host.cuddy(&["history", "none"]).exits(1);
+}
+
+#[test]
+fn an_inspection_has_docker_s_shape_and_keeps_what_nobody_knows() {
+    let host = three();
+    let found: Value =
+        serde_json::from_str(&says(&host, &["image", "inspect", "me/app:1", "old"])).expect("JSON");
+    assert_eq!(found[0]["RepoTags"], json!(["again:latest", "me/app:1"]));
+    assert_eq!(found[0]["RepoDigests"], json!([]));
+    assert_eq!(found[0]["Id"].as_str().map(str::len), Some(71));
+    assert_eq!(found[0]["Config"]["Own"], json!({"k": [1]}), "a field that only its author knows");
+    assert_eq!((&found[0]["Config"]["Cmd"], &found[0]["Config"]["Env"]), (&json!(["/x"]), &Value::Null));
+    assert_eq!((&found[0]["Os"], &found[0]["Author"]), (&json!("linux"), &json!("me")));
+    assert_eq!(
+        (&found[1]["Size"], &found[1]["Created"]),
+        (&json!(12_345_678), &json!("2023-03-01T00:00:00.5Z"))
+    );
+    assert_eq!(found[1]["RootFS"]["Layers"].as_array().map(Vec::len), Some(1));
+    assert!(found[1]["GraphDriver"]["Data"]["UpperDir"].as_str().is_some_and(|dir| Path::new(dir).is_dir()));
+    assert_eq!(
+        says(&host, &["image", "inspect", "-f", "{{.Os}} {{json .Config.Labels}}", "old"]),
+        "linux {\"name\":\"old\"}\n"
+    );
+    assert_eq!(
+        says(&host, &["inspect", "--type", "image", "-f", "{{.Size}}", "old", "me/app:1"]),
+        "12345678\n1500\n"
+    );
+    let one = says(&host, &["inspect", "--format", "json", "old"]);
+    assert!(one.starts_with("[{\"Id\":\"sha256:") && one.ends_with("}]\n"), "{one}");
+    let ended = host.cuddy(&["image", "inspect", "none"]).exits(1);
+    assert_eq!(ended.text(), "[]\n");
+    assert!(ended.stderr.contains("no image `none:latest` here"), "{}", ended.stderr);
+    let ended = host.cuddy(&["inspect", "old", "none"]).exits(1);
+    assert_eq!(
+        serde_json::from_str::<Value>(&ended.text()).expect("JSON")[0]["RepoTags"],
+        json!(["old:latest"])
+    );
+}
+
+#[test]
+fn the_digest_of_a_manifest_is_a_name_of_its_image() {
+    let host = Host::new();
+    host.write("image.tar", probe_image().oci("me/it:1", gzip));
+    host.cuddy(&["load", "-i", "image.tar"]).exits(0);
+    let digest = says(&host, &["images", "--digests", "--format", "{{.Digest}}"]);
+    assert!(digest.starts_with("sha256:") && digest.len() == 72, "{digest}");
+    let name = format!("me/it@{}", digest.trim());
+    assert_eq!(
+        says(&host, &["image", "inspect", "-f", "{{index .RepoDigests 0}}", "me/it:1"]),
+        format!("{name}\n")
+    );
+    host.cuddy(&["run", "--rm", &name, "exit", "7"]).exits(7);
+    host.cuddy(&["tag", &name, "other"]).exits(0);
+    host.cuddy(&["run", "--rm", "other", "exit", "8"]).exits(8);
+    host.cuddy(&["tag", "other", &name]).exits(1);
+}
+
+#[test]
+fn a_name_means_one_image_for_each_platform_and_a_run_takes_its_own() {
+    let host = Host::new();
+    let mut foreign = Image::new(vec![Layer::new().file("x", "")], json!({}));
+    foreign.more = json!({"architecture": "z80"});
+    load(&host, "it", &foreign);
+    load(&host, "it", &probe_image());
+    load(&host, "it", &foreign);
+    run(&host, &[], &["exit", "7"]).exits(7);
+    assert_eq!(says(&host, &["images", "--format", "{{.Repository}}"]), "it\nit\n");
+    let ended = run(&host, &["--platform", "linux/z80"], &["/x"]);
+    assert!(ended.stderr.contains("is made for linux/z80") && ended.code != 0, "{ended:?}");
+    host.cuddy(&["rmi", "it"]).exits(0);
+    assert_eq!(says(&host, &["images", "-q"]), "");
+}
+
+// ── how it goes ─────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_name_is_taken_away_before_the_image_is() {
+    let host = three();
+    assert_eq!(says(&host, &["rmi", "again"]), "Untagged: again:latest\n");
+    let gone = says(&host, &["image", "rm", "me/app:1"]);
+    let lines: Vec<&str> = gone.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("Untagged: me/app:1", 3), "{gone}");
+    assert!(lines[1..].iter().all(|line| line.starts_with("Deleted: sha256:")), "{gone}");
+    let id = says(&host, &["images", "-q", "old"]).trim().to_owned();
+    host.cuddy(&["tag", "old", "other/name"]).exits(0);
+    let ended = host.cuddy(&["rmi", &id]).exits(1);
+    let conflict = format!(
+        "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
+    );
+    assert!(ended.stderr.contains(&conflict), "{}", ended.stderr);
+    let ended = host.cuddy(&["rmi", "none", "localhost:5000/oldest:x"]).exits(1);
+    assert!(
+        ended.text().starts_with("Untagged: localhost:5000/oldest:x\nDeleted: "),
+        "the others go all the same"
+    );
+    assert!(ended.stderr.contains("no image `none:latest` here"), "{}", ended.stderr);
+    host.cuddy(&["rmi", "-f", "none"]).exits(0);
+    assert_eq!(says(&host, &["image", "remove", "-f", &id]).lines().count(), 4);
+    assert_eq!(listing(&host), "");
+    assert_eq!(names(&host.data().join("layers")), [""; 0]);
+}
+
+#[test]
+fn a_prune_asks_first_and_takes_only_what_it_says() {
+    let host = three();
+    // The name goes to another image, and the one that had it has none.
+    host.write("image.tar", made("old", 7, "2025-01-01T00:00:00Z"));
+    host.cuddy(&["load", "-i", "image.tar"]).exits(0);
+    assert_eq!(
+        says(&host, &["images", "-f", "dangling=true", "--format", "{{.Repository}} {{.Tag}}"]),
+        "<none> <none>\n"
+    );
+    let question =
+        "WARNING! This will remove all dangling images.\nAre you sure you want to continue? [y/N] ";
+    for answer in ["", "n\n", "yes\n"] {
+        let ended = host.cuddy_reading(&["image", "prune"], answer.as_bytes()).exits(0);
+        assert_eq!(ended.text(), question, "{answer:?}");
+    }
+    let kept = says(&host, &["image", "prune", "-f", "--filter", "until=2000-01-01"]);
+    assert_eq!(kept, "Total reclaimed space: 0B\n");
+    let ended = host.cuddy_reading(&["image", "prune"], b"Y\n").exits(0).text();
+    let gone = ended.strip_prefix(question).expect("it asked");
+    assert!(gone.starts_with("Deleted Images:\ndeleted: sha256:"), "{gone}");
+    assert!(gone.contains("\n\nTotal reclaimed space: 24."), "the files and the bytes they came as: {gone}");
+    assert_eq!(says(&host, &["images", "-q"]).lines().count(), 4);
+    let some = says(&host, &["image", "prune", "-a", "-f", "--filter", "label=name=old"]);
+    assert!(some.starts_with("Deleted Images:\nuntagged: old:latest\ndeleted: sha256:"), "{some}");
+    let question = host.cuddy_reading(&["system", "prune", "-a", "--volumes"], b"").exits(0).text();
+    assert!(question.starts_with("WARNING! This will remove:\n  - all stopped containers\n"), "{question}");
+    assert!(
+        question.contains("\n  - all anonymous volumes not used by at least one container\n"),
+        "{question}"
+    );
+    assert!(question.ends_with("\n\nAre you sure you want to continue? [y/N] "), "{question}");
+    let all = says(&host, &["system", "prune", "-a", "-f"]);
+    assert!(all.contains("untagged: me/app:1\n"), "{all}");
+    assert_eq!(listing(&host), "");
+    assert_eq!(names(&host.data().join("blobs/sha256")), [""; 0]);
+    host.cuddy(&["image", "prune", "-f", "--filter", "reference=x"]).exits(1);
+}
+
+#[test]
+fn volumes_without_a_name_that_nothing_uses_are_pruned_when_asked() {
+    let host = Host::new();
+    load(&host, "it", &probe_image());
+    let volumes = host.data().join("volumes");
+    let (old, young, named) =
+        (volumes.join("a".repeat(64)), volumes.join("b".repeat(64)), volumes.join("mine"));
+    for volume in [&old, &young, &named] {
+        std::fs::create_dir_all(volume.join("_data")).expect("ours");
+        std::fs::write(volume.join("_data/file"), "12345").expect("ours");
+    }
+    for volume in [&old, &named] {
+        let folder = std::fs::File::open(volume).expect("it is there");
+        folder.set_modified(std::time::UNIX_EPOCH).expect("ours");
+    }
+    says(&host, &["system", "prune", "-f"]);
+    assert_eq!(names(&volumes).len(), 3);
+    let gone = says(&host, &["system", "prune", "-f", "--volumes"]);
+    assert_eq!(gone, format!("Deleted Volumes:\n{}\n\nTotal reclaimed space: 5B\n", "a".repeat(64)));
+    assert_eq!(
+        names(&volumes),
+        ["b".repeat(64), "mine".to_owned()],
+        "one may belong to a container that starts"
+    );
+}
+
+#[test]
+fn what_takes_the_disk_is_told() {
+    let host = three();
+    let table = says(&host, &["system", "df"]);
+    let rows: Vec<&str> = table.lines().collect();
+    assert_eq!(rows[0], "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE");
+    assert!(
+        rows[1].starts_with("Images          3         0         24.7") && rows[1].ends_with("(100%)"),
+        "{table}"
+    );
+    assert_eq!(
+        rows[2..],
+        [
+            "Containers      0         0         0B        0B",
+            "Local Volumes   0         0         0B        0B",
+            "Build Cache     0         0         0B        0B",
+        ]
+    );
+    let kinds = says(&host, &["system", "df", "--format", "{{.Type}}"]);
+    assert_eq!(kinds, "Images\nContainers\nLocal Volumes\nBuild Cache\n");
+    let each = says(&host, &["system", "df", "-v"]);
+    assert!(each.starts_with("Images space usage:\n\nREPOSITORY   "), "{each}");
+    assert!(each.contains("\nContainers space usage:\n\nCONTAINER ID   "), "{each}");
+}
+
+#[test]
+fn every_change_of_names_and_images_is_in_the_audit() {
+    let host = three();
+    host.cuddy(&["rmi", "again"]).exits(0);
+    host.cuddy(&["image", "prune", "-a", "-f"]).exits(0);
+    let audit = std::fs::read_to_string(host.data().join("audit.jsonl")).expect("it is there");
+    let lines: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let done = |verb: &str| lines.iter().filter(|line| line["verb"] == verb).count();
+    assert_eq!((done("load"), done("tag"), done("rmi")), (3, 1, 1));
+    assert_eq!(done("image prune"), 6, "three names and three images: {audit}");
 }

@@ -2,7 +2,6 @@
 //!
 //! The probe, run inside, is the oracle; what isolation must hold is judged in `tests/walls.rs`.
 
-#[expect(dead_code, reason = "it serves `tests/walls.rs` too")]
 mod harness;
 #[path = "../probe/judge.rs"]
 #[expect(dead_code, reason = "golden lists are judged by the other test programs")]

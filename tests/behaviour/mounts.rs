@@ -258,8 +258,10 @@ fn an_anonymous_volume_ends_with_its_container() {
 fn a_run_that_is_refused_leaves_no_volume_behind() {
     let host = Host::new();
     host.write("id", "another's");
+    let below_a_file = format!("{}/below:/inside", host.text("id"));
     for flags in [
-        &["--cap-add", "NOPE"][..],
+        &["-v", &below_a_file][..],
+        &["--cap-add", "NOPE"],
         &["-w", "relative"],
         &["--cidfile", "id"],
         &["--user", "nobody-here"],
@@ -319,6 +321,8 @@ fn the_shared_memory_has_the_size_asked_for() {
     };
     assert!(size(&[]).contains("size=65536k"), "{}", size(&[]));
     assert!(size(&["--shm-size", "3m"]).contains("size=3072k"), "{}", size(&["--shm-size", "3m"]));
+    // To the kernel 0 would be no limit at all.
+    assert!(size(&["--shm-size", "0"]).contains("size=65536k"), "{}", size(&["--shm-size", "0"]));
     host.probe(&["--shm-size", "2m", "--read-only"], &["write", "/dev/shm/file", "x"]).exits(0);
 }
 
@@ -391,4 +395,34 @@ fn the_devices_are_the_usual_few() {
     ];
     found.retain(|name| name != "core");
     assert_eq!(found, wanted);
+}
+
+#[test]
+fn a_link_to_nowhere_in_a_mounted_folder_is_left_as_it_is() {
+    let host = Host::new();
+    let folder = host.dir("etc");
+    std::os::unix::fs::symlink("/run/nowhere/resolv.conf", folder.join("resolv.conf")).unwrap();
+    let ended = host.cuddy(&[
+        "run",
+        "--network",
+        "host",
+        "-v",
+        &format!("{}:/etc", folder.display()),
+        "@host",
+        "/usr/bin/test",
+        "-e",
+        "/run/nowhere/resolv.conf",
+    ]);
+    ended.exits(0);
+    let target = std::fs::read_link(folder.join("resolv.conf")).expect("it is still a link");
+    assert_eq!(target, Path::new("/run/nowhere/resolv.conf"));
+}
+
+#[test]
+fn two_mounts_on_one_place_and_a_tilde_no_shell_saw_are_refused() {
+    let host = Host::new();
+    let twice = ["run", "--tmpfs", "/a", "-v", "named:/a", "@host", "true"];
+    host.cuddy(&twice).is_refused(&["duplicate mount point", "`/a`"]);
+    host.cuddy(&["run", "-v", "~/data:/x", "@host", "true"]).is_refused(&["~/data", "write the path out"]);
+    assert!(!host.path("~").exists());
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::harness::{Host, PROBE, is_root, names, probe_line, require};
 
@@ -70,7 +71,7 @@ fn what_cannot_be_run_is_125_and_says_which_word_is_wrong() {
         (&["--stop-timeout", "soon"], "soon"),
         (&["--userns", "somebody"], "somebody"),
         (&["--name", "../up"], "../up"),
-        (&["-e", "=value"], "=value"),
+        (&["-e", "=value"], "`=…`"),
         (&["--env-file", "no-such-file"], "no-such-file"),
         (&["-w", "relative"], "relative"),
         (&["--device", "/etc/passwd"], "/etc/passwd"),
@@ -225,6 +226,32 @@ fn a_run_that_failed_leaves_no_cidfile() {
     let host = Host::new();
     host.probe(&["--cidfile", "id", "--user", "nobody-here"], &["true"]).is_refused(&["nobody-here"]);
     assert_eq!(names(&host.path("")), [""; 0]);
+    let mut first = host.spawn_probe(&["--name", "one"], &["trap", "TERM", "0"]);
+    first.wait_for("ready");
+    host.probe(&["--cidfile", "id", "--name", "one"], &["true"]).is_refused(&["one"]);
+    assert_eq!(names(&host.path("")), [""; 0]);
+    first.signal(Signal::KILL);
+    first.end();
+    // Nothing begins that cannot be written down.
+    let audit = host.data().join("audit.jsonl");
+    fs::remove_file(&audit).expect("it was written");
+    fs::create_dir(&audit).expect("the folder is ours");
+    host.probe(&["--cidfile", "id", "--name", "two"], &["true"]).is_refused(&["audit.jsonl"]);
+    assert_eq!(names(&host.path("")), [""; 0]);
+    assert_eq!(host.containers(), [""; 0]);
+    assert_eq!(names(&host.data().join("names")), [""; 0]);
+}
+
+#[test]
+fn the_audit_says_which_verb_ran_what_and_how_it_ended() {
+    let host = Host::new();
+    host.probe(&[], &["exit", "7"]).exits(7);
+    host.cuddy(&["mcp", "run", "--", "true"]).exits(0);
+    let text = fs::read_to_string(host.data().join("audit.jsonl")).expect("it was written");
+    let lines = text.lines().map(|line| serde_json::from_str(line).expect("one object a line"));
+    let said: Vec<Value> = lines.map(|line: Value| json!([line["verb"], line["outcome"]])).collect();
+    let (run, mcp) = (json!(["run", "started"]), json!(["mcp run", "started"]));
+    assert_eq!(said, [run, json!(["run", {"ended": 7}]), mcp, json!(["mcp run", {"ended": 0}])]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Standard input, output and error: the command's alone, to the byte, and the very descriptors of the caller.
+//! Standard input, output and error: the command's alone, to the byte; pipes are the caller's own, and
+//! nothing else of the caller's can be opened again through them. Signals go where they belong.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -70,15 +71,13 @@ fn the_command_sees_the_end_of_our_input() {
 }
 
 #[test]
-fn the_command_has_the_caller_s_own_pipes_and_files() {
+fn the_command_has_the_caller_s_own_pipes_and_never_its_files() {
     let host = Host::new();
     let (reads, writes) = std::io::pipe().expect("a pipe");
     let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).expect("it is open").st_ino;
     let expected = format!("pipe:[{}]", inode(reads.as_fd()));
-    // The folder is seen inside too: there the file on 2 has a name, and its inode says that it is that file.
     let errors = host.write("errors", "");
-    let mount = format!("{}:/work", host.path("").display());
-    let line = probe_line(&["-i", "-v", &mount], &["identity"]);
+    let line = probe_line(&["-i"], &["identity"]);
     let mut command = host.cuddy_command(&words(&line));
     command.stdin(reads).stderr(File::create(&errors).expect("it is ours")).stdout(Stdio::piped());
     let output = command.output().expect("cuddy starts");
@@ -89,8 +88,83 @@ fn the_command_has_the_caller_s_own_pipes_and_files() {
         found["target"].as_str().expect("text").to_owned()
     };
     assert_eq!(target(0), expected);
-    assert!(target(1).starts_with("pipe:["), "{}", target(1));
-    assert!(target(2).ends_with("/errors"), "{}", target(2));
+    for fd in [1, 2] {
+        assert!(target(fd).starts_with("pipe:["), "{}", target(fd));
+    }
+}
+
+#[test]
+fn what_comes_from_and_goes_to_files_arrives_through_pipes() {
+    let host = Host::new();
+    let (log, input) = (host.write("log", "before\n"), host.write("input", bytes()));
+    let script = "wc -c; echo late >&2; for fd in 0 1 2; do [ -p /proc/self/fd/$fd ] || echo $fd; done";
+    let append = || File::options().append(true).open(&log).expect("it is ours");
+    let mut command = host.cuddy_command(&["run", "-i", "@host", "/bin/sh", "-c", script]);
+    command.stdin(File::open(&input).expect("it is ours")).stdout(append()).stderr(append());
+    assert!(command.status().expect("cuddy starts").success());
+    let mut lines: Vec<String> =
+        std::fs::read_to_string(&log).expect("it is ours").lines().map(str::to_owned).collect();
+    lines[1..].sort();
+    assert_eq!(lines, ["before", "1048576", "late"]);
+}
+
+#[test]
+fn a_caller_that_forgets_its_children_gets_the_command_s_code_all_the_same() {
+    let host = Host::new();
+    for flags in [&[][..], &["--init"]] {
+        let mut caller = host.command("/bin/bash");
+        caller.args(["-c", "trap '' CHLD; exec \"$0\" \"$@\""]).arg(cuddy());
+        caller.args(probe_line(flags, &["exit", "7"]));
+        Started::new(caller).end().exits(7);
+    }
+}
+
+#[test]
+fn children_of_whoever_became_cuddy_outlive_a_start_that_fails() {
+    let host = Host::new();
+    let mut caller = host.command("/bin/bash");
+    caller.args(["-c", "sleep 1000 2>/dev/null & echo $!; exec \"$0\" \"$@\""]).arg(cuddy());
+    caller.args(["run", "--mount", "type=bind,src=/nowhere,dst=/x", "@host", "true"]);
+    caller.stdin(Stdio::null()).stderr(Stdio::piped()).stdout(File::create(host.path("pid")).unwrap());
+    let ended = caller.output().expect("bash is installed");
+    assert_eq!(ended.status.code(), Some(125), "{ended:?}");
+    let helper: i32 =
+        std::fs::read_to_string(host.path("pid")).expect("it is ours").trim().parse().expect("a number");
+    let helper = rustix::process::Pid::from_raw(helper).expect("a number");
+    rustix::process::kill_process(helper, Signal::KILL).expect("it still lives");
+}
+
+#[test]
+fn a_signal_without_a_name_reaches_the_command() {
+    let host = Host::new();
+    let mut running = host.spawn_probe(&[], &["trap", "37", "5"]);
+    running.wait_for("ready");
+    let pid = running.pid().as_raw_nonzero().to_string();
+    let sent = std::process::Command::new("kill").args(["-37", &pid]).status().expect("kill is there");
+    assert!(sent.success());
+    running.wait_for("signal");
+    let sent = std::process::Command::new("kill").args(["-37", &pid]).status().expect("kill is there");
+    assert!(sent.success());
+    running.end().exits(5);
+}
+
+#[test]
+fn an_interrupt_during_the_start_is_an_interrupt_and_no_failure() {
+    let host = Host::new();
+    for step in 0..24 {
+        let running = host.spawn_probe(&["--init"], &["sleep", "1000"]);
+        std::thread::sleep(std::time::Duration::from_micros(400 * step));
+        running.signal(Signal::INT);
+        // A process 1 that has set nothing up yet hears no interrupt; the third one ends it.
+        for _ in 0..2 {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            running.signal(Signal::INT);
+        }
+        let ended = running.end();
+        // Before its first steps cuddy dies of it as any program does.
+        assert!([130, 137, -2].contains(&ended.code), "step {step}: {} {}", ended.code, ended.stderr);
+        assert_eq!(ended.stderr, "");
+    }
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn mounts(host: &Host) -> Vec<String> {
 /// Everything of containers in the data folder.
 fn kept(host: &Host) -> BTreeSet<String> {
     let list = |name: &str| names(&host.data().join(name)).into_iter();
-    ["containers", "names"]
+    ["containers", "names", "volumes"]
         .iter()
         .flat_map(|name| list(name).map(move |entry| format!("{name}/{entry}")))
         .collect()
@@ -115,7 +115,7 @@ fn kill_at_every_moment(host: &Host, name: &str, line: impl Fn(&str, u64) -> Vec
 fn a_run_that_is_killed_at_any_moment_leaves_nothing() {
     let host = Host::new();
     kill_at_every_moment(&host, "run", |marker, round| {
-        probe_line(&["--name", &format!("n{round}")], &["sleep", "600", marker])
+        probe_line(&["--name", &format!("n{round}"), "-v", "/anonymous"], &["sleep", "600", marker])
     });
 }
 
@@ -303,4 +303,65 @@ fn a_tool_ends_when_its_orchestrator_dies() {
     orchestrator.end();
     none_is_left(&marker);
     assert_eq!(kept(&host), BTreeSet::new());
+}
+
+#[test]
+fn folders_that_a_container_nested_without_end_are_removed_with_few_descriptors() {
+    let host = Host::new();
+    let payload = format!("{}:/payload:ro", crate::payload::program().display());
+    let mut command = host.command("/bin/sh");
+    command.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]).arg(crate::harness::cuddy());
+    command.args(["run", "-v", &payload, "-v", "/deep", "@host", "/payload", "deep", "/deep", "3000"]);
+    let ended = Started::new(command).end().exits(0);
+    assert_eq!(ended.stderr, "");
+    assert_eq!(kept(&host), BTreeSet::new());
+}
+
+/// The folder of a dead container with this record, and what it should name.
+fn dead(host: &Host, byte: &str, record: &serde_json::Value) -> String {
+    let id = byte.repeat(32);
+    let folder = host.data().join("containers").join(&id);
+    fs::create_dir_all(&folder).expect("the data folder is ours");
+    let mut whole = serde_json::json!({
+        "version": 2, "id": id, "name": null, "image": "x", "image_id": null, "layers": [],
+        "stage": null, "init": null, "cgroup": null, "volumes": [],
+    });
+    for (key, value) in record.as_object().expect("an object") {
+        whole[key] = value.clone();
+    }
+    fs::write(folder.join("state.json"), whole.to_string()).expect("the folder is ours");
+    format!("containers/{id}")
+}
+
+#[test]
+fn what_cannot_be_cleared_away_stays_with_its_record_and_is_told() {
+    let host = Host::new();
+    host.probe(&[], &["true"]).exits(0);
+    let known = dead(&host, "aa", &serde_json::json!({}));
+    let cgroup = dead(&host, "bb", &serde_json::json!({"cgroup": "/not/a/containers"}));
+    let newer = dead(&host, "cc", &serde_json::json!({"version": 3}));
+    let canary = host.write("canary/file", "kept");
+    let volume = canary.parent().expect("it lies in a folder");
+    let elsewhere = dead(&host, "dd", &serde_json::json!({"volumes": [volume]}));
+    let next = host.probe(&[], &["true"]).exits(0);
+    assert_eq!(kept(&host), BTreeSet::from([cgroup.clone(), newer, elsewhere]), "{known} goes");
+    assert!(host.data().join(cgroup).join("state.json").exists());
+    assert!(canary.exists(), "a record led out of cuddy's folder");
+    let lines: Vec<&str> = next.stderr.lines().collect();
+    assert!(lines.len() == 2, "one line for the cgroup, one for the two records: {lines:?}");
+    assert!(lines[0].contains("`bbbbbbbbbbbb`") && lines[1].contains("2 ("), "{lines:?}");
+}
+
+#[test]
+fn a_data_folder_that_others_may_write_to_is_not_used() {
+    let host = Host::new();
+    host.probe(&[], &["true"]).exits(0);
+    let leftover = dead(&host, "aa", &serde_json::json!({}));
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(host.data(), open).expect("the folder is ours");
+    for line in [&["run", "@host", "true"][..], &["mcp", "run", "--", "true"], &["run", "missing", "true"]] {
+        let refused = host.cuddy(line).exits(125);
+        assert!(refused.stderr.contains("can be written by other users"), "{}", refused.stderr);
+    }
+    assert_eq!(kept(&host), BTreeSet::from([leftover]));
 }

@@ -305,3 +305,14 @@ fn a_volume_over_a_kernels_folder_does_not_unmask_it() {
         }
     }
 }
+
+#[test]
+fn a_link_to_the_root_or_to_the_kernel_s_folders_is_never_shown() {
+    let host = Host::new();
+    for (name, target) in [("root", "/"), ("proc", "/proc/self"), ("up", "/usr/..")] {
+        std::os::unix::fs::symlink(target, host.path(name)).expect("it is ours");
+        for flag in ["--ro", "--rw", "--workspace"] {
+            host.cuddy(&["mcp", "run", flag, name, "--", "true"]).is_refused(&[flag, name, "never shown"]);
+        }
+    }
+}

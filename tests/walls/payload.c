@@ -6,6 +6,7 @@
  *   where                the current folder, and whether a file `canary` lies in it
  *   bomb N               keeps N children alive that left the session, ignore every signal and fork on
  *   flip FOLDER TARGET   turns FOLDER/sub from a folder into a link to TARGET and back until it is killed
+ *   deep FOLDER N        makes N folders in FOLDER, each in the last one, beside some of them a closed one
  *   inject TEXT          puts TEXT into the input of the terminals on 0, 1, 2 and /dev/tty
  *
  * Not here: any judgement.
@@ -116,6 +117,20 @@ static int flip(const char *folder, const char *target) {
         renameat2(AT_FDCWD, "sub", AT_FDCWD, "link", RENAME_EXCHANGE);
 }
 
+static int deep(const char *folder, int count) {
+    int at = open(folder, O_PATH | O_CLOEXEC);
+    for (int i = 0; i < count; i++) {
+        int above = at;
+        if (mkdirat(above, "d", 0700) < 0 || (at = openat(above, "d", O_PATH | O_CLOEXEC)) < 0)
+            return 1;
+        if (i % 10 == 5 && (mkdirat(at, "closed", 0700) < 0 || mkdirat(at, "closed/inner", 0700) < 0 ||
+                            fchmodat(at, "closed", 0, 0) < 0))
+            return 1;
+        close(above);
+    }
+    return 0;
+}
+
 static int inject(const char *text) {
     int terminals[] = {0, 1, 2, open("/dev/tty", O_RDWR | O_CLOEXEC)};
     int injected = 0;
@@ -135,6 +150,8 @@ int main(int count, char **arguments) {
         return bomb(atoi(one));
     if (strcmp(tool, "flip") == 0)
         return flip(one, count > 3 ? arguments[3] : "/");
+    if (strcmp(tool, "deep") == 0)
+        return deep(one, count > 3 ? atoi(arguments[3]) : 0);
     if (strcmp(tool, "inject") == 0)
         return inject(one);
     fprintf(stderr, "payload: no tool is called `%s`\n", tool);
