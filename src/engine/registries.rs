@@ -300,7 +300,7 @@ impl Puller<'_> {
     }
 }
 
-/// A failure is recorded where there is a record already; a name that was mistyped makes no folder.
+/// What leaves nothing in the data folder is recorded where there is one: a name that was mistyped makes none.
 fn audit_if_there(host: &Host, asked: &audit::Asked<'_>, outcome: audit::Outcome) -> Result<(), Error> {
     if host.data.is_dir() {
         audit::append(&host.data, asked, outcome)?;
@@ -437,6 +437,8 @@ pub fn login(host: &Host, registry: &str, user: Option<(String, String)>) -> Res
         other => other.into(),
     })?;
     let is_readable = desk.credentials.keep(registry, &verified)?;
+    let asked = audit::Asked { uid: host.uid, verb: "login", object: registry, id: "" };
+    audit_if_there(host, &asked, audit::Outcome::Ended(0))?;
     Ok(Kept { path: desk.credentials.path().to_owned(), is_readable })
 }
 
@@ -445,7 +447,10 @@ pub fn login(host: &Host, registry: &str, user: Option<(String, String)>) -> Res
 /// # Errors
 /// What is wrong with the file of credentials.
 pub fn logout(host: &Host, registry: &str) -> Result<bool, Error> {
-    Ok(Credentials::open(&credentials_path(host)?, &host.path)?.forget(registry)?)
+    let was_there = Credentials::open(&credentials_path(host)?, &host.path)?.forget(registry)?;
+    let asked = audit::Asked { uid: host.uid, verb: "logout", object: registry, id: "" };
+    audit_if_there(host, &asked, audit::Outcome::Ended(0))?;
+    Ok(was_there)
 }
 
 /// One repository that was found.

@@ -106,6 +106,7 @@ fn a_login_is_tried_then_kept_for_its_owner_and_forgotten_by_logout() {
     assert_eq!(out.text(), format!("Not logged in to {}\n", registry.name));
     host.cuddy(&["pull", &registry.it("")]).exits(1);
     assert_eq!(holders(&host.data(), PASSWORD), Vec::<String>::new());
+    assert_eq!(holders(&host.data(), "\"verb\":\"logout\"").len(), 1, "it is in the record");
 }
 
 #[test]
