@@ -148,7 +148,7 @@ impl Host {
     /// # Errors
     /// Whose it is, or who may write to it.
     pub fn require_own_data(&self) -> Result<(), HostError> {
-        match require_own(&self.data, self.uid) {
+        match require_own(&self.data, own_uid()) {
             Err(HostError::Data(e)) if e.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -160,7 +160,7 @@ impl Host {
     /// [`HostError::Data`], or that it is not ours alone.
     pub fn open_data(&self) -> Result<(), HostError> {
         fs::make_private_dirs(&self.data)?;
-        require_own(&self.data, self.uid)
+        require_own(&self.data, own_uid())
     }
 
     /// The caller's subordinate user and group ids; empty without `newuidmap`, unless root.
@@ -204,6 +204,12 @@ impl Host {
         let runs = |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
         self.path.iter().map(|dir| dir.join(name)).find(runs)
     }
+}
+
+/// Who we are in this moment: inside the user namespace of `load` and `pull` the caller is 0, and so is the
+/// owner of the caller's files.
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// Refuses a folder that another user than `uid` owns or may write to: what lies in it is believed, and
