@@ -103,6 +103,8 @@ pub struct Extended {
     pub sparse_name: Option<Vec<u8>>,
     /// The size of a sparse file with its holes.
     pub sparse_size: Option<u64>,
+    /// How many pieces it says it has.
+    pub sparse_count: Option<u64>,
     /// Offsets and lengths of its pieces, in turn.
     pub sparse_map: Vec<u64>,
     /// 1 when the pieces are told in the data.
@@ -113,6 +115,29 @@ impl Extended {
     /// Whether the entry is a sparse file.
     pub fn is_sparse(&self) -> bool {
         self.sparse_size.is_some() || self.sparse_major != 0 || !self.sparse_map.is_empty()
+    }
+
+    /// Checks that what makes the entry of this header a sparse file is the same to every reader.
+    ///
+    /// # Errors
+    /// `Malformed` when it is not.
+    pub fn check_sparse(&self, block: &[u8; BLOCK], at: u64) -> Result<(), TarError> {
+        if !self.is_sparse() {
+            return Ok(());
+        }
+        if dialect(block) != Some(Dialect::Ustar) {
+            return Err(wrong(at, "it is sparse by PAX and not of that format"));
+        }
+        let is_folder = |path: &[u8]| path.last() == Some(&b'/');
+        if is_folder(&plain_path(block)) || self.path.as_deref().is_some_and(is_folder) {
+            return Err(wrong(at, "it is sparse and has the name of a folder"));
+        }
+        match self.sparse_count {
+            Some(count) if count != self.sparse_map.len() as u64 / 2 => {
+                Err(wrong(at, "it has not as many pieces as it says"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -224,8 +249,11 @@ pub fn number(field: &[u8], at: u64) -> Result<u64, TarError> {
 pub fn signed(field: &[u8], at: u64) -> Result<i64, TarError> {
     let too_large = || wrong(at, "a number is too large");
     if field[0] & 0x80 != 0 {
-        let mut value: i128 = if field[0] & 0x40 != 0 { -1 } else { 0 };
-        value = (value << 7) | i128::from(field[0] & 0x7f);
+        let mut value: i128 = match field[0] {
+            0x80 => 0,
+            0xff => -1,
+            _ => return Err(too_large()),
+        };
         for byte in &field[1..] {
             value = (value << 8) | i128::from(*byte);
         }
@@ -306,6 +334,13 @@ pub fn parse_pax(mut text: &[u8], into: &mut Extended, at: u64) -> Result<(), Ta
 }
 
 fn pax_record(key: &[u8], value: &[u8], into: &mut Extended, at: u64) -> Result<(), TarError> {
+    if key.contains(&0) {
+        return Err(wrong(at, "the name of an extended value has a NUL byte"));
+    }
+    let is_piece = [&b"GNU.sparse.offset"[..], b"GNU.sparse.numbytes", b"GNU.sparse.map"].contains(&key);
+    if is_piece && into.sparse_count.is_none() {
+        return Err(wrong(at, "its pieces come before their number"));
+    }
     let number = || decimal(value).ok_or(wrong(at, "an extended number is not one"));
     let once = |slot: &mut Option<Vec<u8>>| match slot.replace(value.to_vec()) {
         Some(_) => Err(wrong(at, "the entry has two names")),
@@ -320,6 +355,7 @@ fn pax_record(key: &[u8], value: &[u8], into: &mut Extended, at: u64) -> Result<
         b"gid" => into.gid = Some(number()?),
         b"mtime" => into.mtime = Some(time(value).ok_or(wrong(at, "a time is not one"))?),
         b"GNU.sparse.size" | b"GNU.sparse.realsize" => into.sparse_size = Some(number()?),
+        b"GNU.sparse.numblocks" => into.sparse_count = Some(number()?),
         b"GNU.sparse.major" => into.sparse_major = number()?,
         b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => into.sparse_map.push(number()?),
         b"GNU.sparse.map" => {

@@ -127,10 +127,10 @@ impl<S: Source> Reader<S> {
                         return Err(wrong(at, "the entry has two long names"));
                     }
                 }
-                _ if extended.is_sparse() && dialect != Dialect::Ustar => {
-                    return Err(wrong(at, "it is sparse by PAX and not of that format"));
+                _ => {
+                    extended.check_sparse(&block, at)?;
+                    return self.entry(&block, stored, extended, at).map(Some);
                 }
-                _ => return self.entry(&block, stored, extended, at).map(Some),
             }
             is_first = false;
         }
@@ -258,8 +258,8 @@ impl<S: Source> Reader<S> {
         let mut global = Extended::default();
         let text = self.read_body(stored, PAX_BYTES_MAX, "bytes")?;
         parse_pax(&text, &mut global, at)?;
-        if global.path.is_some() || global.link.is_some() || global.size.is_some() {
-            return Err(wrong(at, "a path or a size for all entries"));
+        if global.path.is_some() || global.link.is_some() || global.size.is_some() || global.is_sparse() {
+            return Err(wrong(at, "a path, a size or holes for all entries"));
         }
         Ok(())
     }

@@ -111,6 +111,9 @@ fn listed(line: &[u8], words: usize, size: usize) -> Listed {
         rest = &rest[end..];
     }
     let name = rest.strip_prefix(b" ").unwrap_or(rest);
+    let is_link = |mark: &[u8]| name.windows(mark.len()).any(|part| part == mark);
+    // bsdtar takes the kind of a hard link from its mode when that says one.
+    let kind = if !matches!(kind, '-' | 'l') && is_link(b" link to ") { 'h' } else { kind };
     let mark: &[u8] = match kind {
         'l' => b" -> ",
         'h' => b" link to ",
