@@ -82,6 +82,8 @@ pub mod image {
         pub mod resolve;
         /// ● Docker's `config.json` and its credential helpers.
         pub mod credentials;
+        /// ● TLS: whose certificates are taken.
+        pub mod tls;
         /// ● Requests: certificates, proxies, redirects, retries.
         pub mod http;
         /// ● One repository: who we are there, manifests, blobs, tags.

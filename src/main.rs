@@ -41,6 +41,12 @@ fn carry_out(parsed: Cuddy) -> i32 {
         }
     };
     host.docker_config = parsed.config;
+    // These two believe nothing that lies there.
+    let looks_at_data = !matches!(parsed.verb, Verb::Doctor(_) | Verb::Version);
+    if looks_at_data && let Err(fault) = host.require_own_data() {
+        terminal::print_error(&Error::from(fault));
+        return if matches!(parsed.verb, Verb::Run(_) | Verb::Mcp(_)) { terminal::EXIT_RUN } else { 1 };
+    }
     match parsed.verb {
         Verb::Run(args) => containers::run(&host, *args),
         Verb::Load(args) => code(archives::load(&host, &args)),

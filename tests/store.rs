@@ -227,7 +227,7 @@ fn a_prune_while_a_container_starts_never_makes_it_fail_half_way() {
     for _ in 0..ROUNDS * 2 {
         host.cuddy(&["load", "-i", "one.tar"]).exits(0);
         let runs: Vec<Started> =
-            (0..3).map(|_| host.spawn(&["run", "--rm", "one", "read", "/own"])).collect();
+            (0..3).map(|_| host.spawn(&["run", "--rm", "--pull", "never", "one", "read", "/own"])).collect();
         std::thread::sleep(Duration::from_micros(seeded.below(MOMENTS_US / 2)));
         let prunes = ["image prune -a -f", "rmi -f one", "image prune -a -f"];
         at_once(&host, &mut seeded, prunes.map(words).to_vec(), false);

@@ -53,14 +53,12 @@ fn bring(host: &Host, args: &Run) -> Result<bool, Error> {
     let Some(is_missing) = registries::must_pull(host, &args.image, policy, platform)? else {
         return Ok(true);
     };
+    let latest = if registries::means_latest(&args.image) { ":latest" } else { "" };
+    let name = format!("{}{latest}", args.image);
     if is_missing && !args.quiet {
-        let latest = if registries::means_latest(&args.image) { ":latest" } else { "" };
-        terminal::to_stderr(&format!(
-            "Unable to find image '{}{latest}' locally\n",
-            terminal::harmless(&args.image)
-        ));
+        terminal::to_stderr(&format!("Unable to find image '{}' locally\n", terminal::harmless(&name)));
     }
-    registries::pull_aside(host, &args.image, platform, args.quiet)
+    registries::pull_aside(host, &name, platform, args.quiet)
 }
 
 /// As Docker: a terminal inside for an input that is none would never be told apart from a pipe.

@@ -128,6 +128,7 @@ pub fn now_s() -> i64 {
 /// What is wrong with the store, or an image of a filter that is not there.
 pub fn list(host: &Host, filters: &Filters) -> Result<Vec<Listed>, Error> {
     let store = storage::open(host)?;
+    let _stays = store.enter()?;
     let index = store.index()?;
     let moment = |name: &ImageReference| {
         let (ids, _) = found(&index, name)?;
@@ -199,6 +200,7 @@ fn named(store: &Store, text: &str) -> Result<Summary, Error> {
 /// `NotFound`, or what is wrong with the store.
 pub fn inspect(host: &Host, text: &str) -> Result<Inspection, Error> {
     let store = storage::open(host)?;
+    let _stays = store.enter()?;
     let summary = named(&store, text)?;
     let bytes = store.config_bytes(&summary.id)?;
     let raw: Map<String, Value> = serde_json::from_slice(&bytes)
@@ -264,6 +266,7 @@ fn graph_driver(store: &Store, record: &ImageRecord) -> Value {
 /// `NotFound`, or what is wrong with the store.
 pub fn history(host: &Host, text: &str) -> Result<Vec<Step>, Error> {
     let store = storage::open(host)?;
+    let _stays = store.enter()?;
     let summary = named(&store, text)?;
     let bytes = store.config_bytes(&summary.id)?;
     let config = ImageConfig::parse(&bytes)

@@ -143,6 +143,17 @@ impl Host {
         })
     }
 
+    /// Refuses a data folder that is there and not ours alone: whatever lies in it would be believed.
+    ///
+    /// # Errors
+    /// Whose it is, or who may write to it.
+    pub fn require_own_data(&self) -> Result<(), HostError> {
+        match require_own(&self.data, self.uid) {
+            Err(HostError::Data(e)) if e.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
     /// Makes the data folder when it is missing.
     ///
     /// # Errors

@@ -98,15 +98,18 @@ fn spelled(index: &Index, reference: &ImageReference, id: &Digest) -> Option<Ima
 pub fn prune_images(host: &Host, all: bool, filters: &Filters, verb: &str) -> Result<Pruned, Error> {
     let store = storage::open(host)?;
     let all = all || filters.dangling == Some(false);
-    let (images, bytes) = storage::collect(host, store.begin_collection()?, |index, uses| {
-        let mut labels_fit = BTreeMap::new();
-        if filters.asks_for_labels() {
-            for id in index.images.keys() {
-                labels_fit.insert(id.clone(), filters.fits_labels(&catalog::labels(&store, id)?));
-            }
+    // Looked at before anybody has to wait; what came since stays.
+    let mut unfit: BTreeMap<Digest, bool> = BTreeMap::new();
+    if filters.asks_for_labels() {
+        let _stays = store.enter()?;
+        for id in store.index()?.images.keys() {
+            unfit.insert(id.clone(), !filters.fits_labels(&catalog::labels(&store, id)?));
         }
+    }
+    let (images, bytes) = storage::collect(host, store.begin_collection()?, |index, uses| {
         Ok::<_, Error>(removal::prune(index, all, &uses.images, |id, record| {
-            !filters.fits_until(catalog::created_s(record)) || labels_fit.get(id) == Some(&false)
+            let is_unfit = filters.asks_for_labels() && unfit.get(id).is_none_or(|unfit| *unfit);
+            is_unfit || !filters.fits_until(catalog::created_s(record))
         }))
     })?;
     for gone in &images {

@@ -116,6 +116,7 @@ impl Fault for StoreError {
                 if !similar.is_empty() {
                     hints.push(format!("there is {}", similar.join(", ")));
                 }
+                hints.push("`cuddy pull NAME` fetches one from its registry".to_owned());
                 hints.push("`cuddy load -i FILE` takes images out of an archive that `docker save` or `podman save` made; `cuddy import TAR NAME` makes one of a root file system".to_owned());
                 hints
             }

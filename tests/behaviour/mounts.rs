@@ -414,7 +414,7 @@ fn a_link_to_nowhere_in_a_mounted_folder_is_left_as_it_is() {
         "/run/nowhere/resolv.conf",
     ]);
     ended.exits(0);
-    let target = std::fs::read_link(folder.join("resolv.conf")).expect("it is still a link");
+    let target = fs::read_link(folder.join("resolv.conf")).expect("it is still a link");
     assert_eq!(target, Path::new("/run/nowhere/resolv.conf"));
 }
 

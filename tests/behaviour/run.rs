@@ -88,7 +88,7 @@ fn what_cannot_be_run_is_125_and_says_which_word_is_wrong() {
 fn an_image_that_is_not_there_is_125_and_named() {
     let host = Host::new();
     for image in ["no-such-image", "no-such-image:tag", "registry.example/a/b"] {
-        host.cuddy(&["run", image, "true"]).is_refused(&[image]);
+        host.cuddy(&["run", "--pull", "never", image, "true"]).is_refused(&[image]);
     }
     host.cuddy(&["run", "UPPER/Case", "true"]).is_refused(&["UPPER/Case"]);
     host.cuddy(&["run", "a@sha256:00", "true"]).is_refused(&["sha256:00"]);

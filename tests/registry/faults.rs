@@ -310,3 +310,22 @@ fn a_pull_that_is_killed_leaves_nothing_that_the_next_one_does_not_clear() {
     assert!(ids(&host).iter().all(|id| image.id().starts_with(id)));
     assert!(crate::harness::names(&host.data().join("tmp")).is_empty());
 }
+
+#[test]
+fn one_image_pulled_by_many_at_once_some_of_them_killed_is_one_whole_image() {
+    let (host, image) = (impatient(), Image::usual());
+    let registry = Fake::good(Shelf::of(&image));
+    let name = registry.it("");
+    let mut pulls: Vec<_> = (0..8).map(|_| host.spawn(&["pull", &name])).collect();
+    // Two die somewhere on their way.
+    pulls.truncate(6);
+    for pull in pulls {
+        pull.end().exits(0);
+    }
+    host.cuddy(&["pull", &name]).exits(0);
+    assert!(ids(&host).iter().all(|id| image.id().starts_with(id)));
+    assert_eq!(crate::harness::names(&host.data().join("layers")).len(), 2);
+    for folder in ["tmp", "locks"] {
+        assert_eq!(crate::harness::names(&host.data().join(folder)), Vec::<String>::new(), "{folder}");
+    }
+}

@@ -326,6 +326,50 @@ fn a_certificate_is_accepted_only_from_an_authority_that_was_named() {
 }
 
 #[test]
+fn a_certificate_that_is_its_own_authority_is_taken_only_from_the_registry_it_was_named_for() {
+    let dir = tempfile::tempdir().unwrap();
+    if certificates(dir.path()).is_none() {
+        return;
+    }
+    let own = |name: &str, subject: &str| {
+        let (key, chain) = (dir.path().join(format!("{name}.key")), dir.path().join(format!("{name}.crt")));
+        let mut command = Command::new("openssl");
+        command.args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ]);
+        command.args(["-subj", "/CN=own", "-addext", subject, "-keyout"]).arg(&key).arg("-out").arg(&chain);
+        assert!(command.output().unwrap().status.success());
+        Certificates { authority: chain.clone(), chain, key }
+    };
+    let good = own("good", "subjectAltName=IP:127.0.0.1");
+    let other = own("other", "subjectAltName=DNS:registry.example");
+    for (served, named, is_taken) in [
+        (&good, Some(&good), true),
+        (&good, Some(&other), false),
+        (&good, None, false),
+        (&other, Some(&other), false),
+    ] {
+        let registry = Fake::start(Shelf::of(&Image::usual()), |_| None, Some(server(served)));
+        let host = impatient();
+        if let Some(named) = named {
+            let folder = host.path("../home/.config/containers/certs.d").join(&registry.name);
+            fs::create_dir_all(&folder).unwrap();
+            fs::copy(&named.authority, folder.join("ca.crt")).unwrap();
+        }
+        let ended = host.cuddy(&["pull", &registry.it("")]).exits(i32::from(!is_taken));
+        assert!(is_taken || ended.stderr.contains("is not accepted"), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn what_began_with_tls_never_goes_on_without() {
     let dir = tempfile::tempdir().unwrap();
     let Some(certificates) = certificates(dir.path()) else { return };

@@ -117,6 +117,30 @@ fn mirrors_are_asked_first_and_the_registry_itself_when_they_do_not_help() {
 }
 
 #[test]
+fn a_registry_is_reached_through_a_proxy_unless_it_is_excepted() {
+    // It answers CONNECT, and is then what is behind it.
+    let proxy = Fake::new(Shelf::of(&Image::usual()), |asked| {
+        (asked.method == "CONNECT").then(|| Reply::status(200, ""))
+    });
+    let json = json!({"version": 1, "patience": {"tries": 1}, "registries": {"some.invalid": {"mirrors":
+        ["http://registry.invalid:5000"]}}});
+    let mut host = settings(&json.to_string());
+    host.set("HTTP_PROXY", &format!("http://me:s3cr3t@{}", proxy.name));
+    let ended = host.cuddy(&["pull", "some.invalid/it"]).exits(0);
+    assert_eq!(ended.stderr, "");
+    let first = proxy.asked().remove(0);
+    assert_eq!((first.method.as_str(), first.path.as_str()), ("CONNECT", "registry.invalid:5000"));
+    assert!(first.header("proxy-authorization").is_some());
+    assert!(proxy.asked_for("/v2/").iter().all(|asked| asked.header("proxy-authorization").is_none()));
+    let before = proxy.asked().len();
+    host.set("NO_PROXY", "example.org,.invalid");
+    let ended = host.cuddy(&["pull", "some.invalid/it:other"]).exits(1);
+    assert!(ended.stderr.contains("there is no host `registry.invalid`"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("s3cr3t"), "{}", ended.stderr);
+    assert_eq!(proxy.asked().len(), before);
+}
+
+#[test]
 fn a_run_fetches_what_is_not_here_and_only_when_it_may() {
     let image = Image::usual();
     let registry = Fake::good(Shelf::of(&image));

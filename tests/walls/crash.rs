@@ -359,7 +359,11 @@ fn a_data_folder_that_others_may_write_to_is_not_used() {
     let leftover = dead(&host, "aa", &serde_json::json!({}));
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     fs::set_permissions(host.data(), open).expect("the folder is ours");
-    for line in [&["run", "@host", "true"][..], &["mcp", "run", "--", "true"], &["run", "missing", "true"]] {
+    for line in [
+        &["run", "@host", "true"][..],
+        &["mcp", "run", "--", "true"],
+        &["run", "--pull", "never", "it", "true"],
+    ] {
         let refused = host.cuddy(line).exits(125);
         assert!(refused.stderr.contains("can be written by other users"), "{}", refused.stderr);
     }

@@ -8,15 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::http::{HeaderMap, Method, Request as HttpRequest, Response};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body, BodyReader, SendBody};
 
 use crate::error::{ErrorKind, Fault};
 use crate::image::registry::credentials::Secret;
 use crate::image::registry::resolve::{Getent, ResolveError};
 use crate::image::registry::settings::{Settings, Trust};
+use crate::image::registry::tls::{Identity, Tls, configure};
 use crate::image::registry::url::{Url, is_loopback};
 use crate::sys::fs::{FsError, random_bytes, read_file};
 
@@ -92,7 +94,7 @@ pub enum HttpError {
         host: String,
         /// Why.
         #[source]
-        source: ureq::Error,
+        source: rustls::Error,
     },
     /// It answered nothing for too long.
     #[error("`{url}` did not answer in {seconds} s")]
@@ -188,12 +190,9 @@ impl Fault for HttpError {
             Self::Resolve { source: ResolveError::NoGetent, .. } => {
                 vec!["install it (Debian: `libc-bin`), or write the address of the registry".to_owned()]
             }
-            Self::Certificate { host, .. } => vec![
-                format!(
-                    "put the authority that signed it into `/etc/docker/certs.d/{host}/ca.crt` or `~/.config/containers/certs.d/{host}/ca.crt`"
-                ),
-                "a certificate that signed itself must be no authority: `openssl req -x509 -addext basicConstraints=critical,CA:FALSE …`".to_owned(),
-            ],
+            Self::Certificate { host, .. } => vec![format!(
+                "put the authority that signed it into `/etc/docker/certs.d/{host}/ca.crt` or `~/.config/containers/certs.d/{host}/ca.crt`"
+            )],
             Self::NoTls { host, .. } => vec![format!(
                 r#"if it has none on purpose: `{{"version": 1, "registries": {{"{host}": {{"insecure": true}}}}}}` in `registries.json` (docs/images.md)"#
             )],
@@ -397,7 +396,7 @@ pub struct Http {
     /// What the user said about registries.
     pub settings: Settings,
     getent: Arc<Getent>,
-    roots: OnceLock<Vec<Certificate<'static>>>,
+    roots: OnceLock<Vec<CertificateDer<'static>>>,
     agents: Mutex<BTreeMap<(String, bool, Trust), Agent>>,
 }
 
@@ -515,17 +514,12 @@ impl Http {
     }
 
     fn wrong(&self, url: &Url, error: ureq::Error) -> HttpError {
-        let host = || url.authority().to_owned();
         let patience = &self.settings.patience;
         let late = |seconds| HttpError::Late { url: url.clone(), seconds };
         match error {
             ureq::Error::Io(source) => broken_tls(url, source),
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => late(patience.connect_s),
             ureq::Error::Timeout(_) => late(patience.stall_s),
-            ureq::Error::Rustls(rustls::Error::InvalidMessage(_)) => {
-                HttpError::NoTls { host: host(), source: error }
-            }
-            ureq::Error::Rustls(source) => HttpError::Certificate { host: host(), source },
             ureq::Error::Other(other) => match other.downcast::<ResolveError>() {
                 Ok(source) => HttpError::Resolve { host: url.host().to_owned(), source: *source },
                 Err(other) => HttpError::Protocol { url: url.clone(), source: ureq::Error::Other(other) },
@@ -546,7 +540,7 @@ impl Http {
             return Ok(agent.clone());
         }
         let stall = Duration::from_secs(self.settings.patience.stall_s);
-        let mut config = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -558,12 +552,19 @@ impl Http {
             .timeout_per_write(Some(stall))
             // However slowly its head drips.
             .timeout_recv_response(Some(stall * 2))
-            .proxy(self.proxy(url)?);
-        if url.is_https() {
-            config = config.tls_config(self.tls(url.authority(), trust)?);
-        }
-        let agent =
-            Agent::with_parts(config.build(), DefaultConnector::default(), Shared(self.getent.clone()));
+            .proxy(self.proxy(url)?)
+            .build();
+        let resolver = Shared(self.getent.clone());
+        let plain = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+        let agent = if url.is_https() {
+            let host = || url.authority().to_owned();
+            let identity = self.identity(url.authority())?;
+            let config_of_tls = configure(identity, trust)
+                .map_err(|source| HttpError::Certificate { host: host(), source })?;
+            Agent::with_parts(config, plain.chain(Tls(config_of_tls)), resolver)
+        } else {
+            Agent::with_parts(config, plain, resolver)
+        };
         agents.insert(key, agent.clone());
         Ok(agent)
     }
@@ -577,8 +578,8 @@ impl Http {
         ureq::Proxy::new(proxy.reveal()).map(Some).map_err(|_unsaid| HttpError::Proxy)
     }
 
-    fn tls(&self, authority: &str, trust: Trust) -> Result<TlsConfig, HttpError> {
-        let mut roots = match self.roots.get() {
+    fn identity(&self, authority: &str) -> Result<Identity, HttpError> {
+        let authorities = match self.roots.get() {
             Some(roots) => roots.clone(),
             None => {
                 let found = self.network.authorities.iter().find(|path| path.is_file());
@@ -586,25 +587,19 @@ impl Http {
                 self.roots.get_or_init(|| roots).clone()
             }
         };
+        let mut identity = Identity { authorities, named: Vec::new(), client: None };
         if let Some(path) = self.settings.ca(authority) {
-            roots.extend(certificates(path)?);
+            identity.named.extend(certificates(path)?);
         }
-        let mut client = None;
         for dir in self.network.certs_dirs.iter().map(|dir| dir.join(authority)) {
             for path in files_in(&dir, "crt") {
-                roots.extend(certificates(&path)?);
+                identity.named.extend(certificates(&path)?);
             }
             for path in files_in(&dir, "cert") {
-                let chain = certificates(&path)?;
-                client = Some(ClientCert::new_with_certs(&chain, key(&path.with_extension("key"))?));
+                identity.client = Some((certificates(&path)?, key(&path.with_extension("key"))?));
             }
         }
-        Ok(TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(roots)))
-            .client_cert(client)
-            .disable_verification(trust == Trust::Anything)
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build())
+        Ok(identity)
     }
 }
 
@@ -634,27 +629,21 @@ fn broken_tls(url: &Url, source: io::Error) -> HttpError {
     let inner = source.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()).cloned();
     let host = url.authority().to_owned();
     match inner {
-        Some(e @ rustls::Error::InvalidMessage(_)) => {
-            HttpError::NoTls { host, source: ureq::Error::Rustls(e) }
-        }
+        Some(source @ rustls::Error::InvalidMessage(_)) => HttpError::NoTls { host, source },
         Some(source) => HttpError::Certificate { host, source },
         None => broken(url, source),
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, HttpError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, HttpError> {
     let pem = read_file(path, CERTIFICATES_BYTES_MAX)?;
-    let items = parse_pem(&pem).filter_map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    });
-    let found: Vec<_> = items.collect();
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
     if found.is_empty() { Err(HttpError::Pem { path: path.to_owned() }) } else { Ok(found) }
 }
 
-fn key(path: &Path) -> Result<PrivateKey<'static>, HttpError> {
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, HttpError> {
     let pem = read_file(path, CERTIFICATES_BYTES_MAX)?;
-    PrivateKey::from_pem(&pem).map_err(|_unsaid| HttpError::Pem { path: path.to_owned() })
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_unsaid| HttpError::Pem { path: path.to_owned() })
 }
 
 /// The files of a folder with one ending, in order; none when there is no such folder.
