@@ -74,7 +74,6 @@ fn options(host: &Host, args: Run) -> Result<Options, Error> {
     let mut options = Options::new(args.image, args.command);
     options.entrypoint = args.entrypoint;
     options.name = args.name.map(|name| name.parse()).transpose()?;
-    options.remove = args.rm;
     options.interactive = args.interactive;
     options.tty = args.tty;
     options.environment = args.env.iter().map(|e| EnvEntry::parse(e)).collect::<Result<_, _>>()?;
@@ -120,7 +119,6 @@ fn options(host: &Host, args: Run) -> Result<Options, Error> {
         options.shm_bytes = Some(size_bytes(size)?).filter(|&bytes| bytes > 0).unwrap_or(SHM_BYTES_DEFAULT);
     }
     options.stop_signal = args.stop_signal;
-    options.stop_timeout_s = args.stop_timeout;
     options.devices = args.device.iter().map(|d| parse_device(d)).collect::<Result<_, _>>()?;
     options.privileged = args.privileged;
     options.userns = userns(args.userns.as_deref())?;

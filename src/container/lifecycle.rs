@@ -412,7 +412,7 @@ impl Running {
 fn told_to_end(signals: &SignalFd) -> bool {
     std::iter::from_fn(|| signals.read_signal().ok().flatten())
         .filter_map(|info| i32::try_from(info.ssi_signo).ok().and_then(Signal::from_named_raw))
-        .any(|signal| ends(signal))
+        .any(ends)
 }
 
 /// Whether a signal asks its receiver to end.

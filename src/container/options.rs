@@ -168,8 +168,6 @@ pub struct Options {
     pub entrypoint: Option<String>,
     /// The container's name.
     pub name: Option<Name>,
-    /// Nothing of it stays after its end.
-    pub remove: bool,
     /// Our standard input is the command's.
     pub interactive: bool,
     /// A terminal of its own.
@@ -216,8 +214,6 @@ pub struct Options {
     pub labels: Vec<(String, String)>,
     /// The signal that asks the command to end.
     pub stop_signal: Option<String>,
-    /// How long it has then, in seconds.
-    pub stop_timeout_s: Option<u32>,
     /// Devices of the host.
     pub devices: Vec<DeviceRequest>,
     /// All capabilities inside, no filter, no masks: the user namespace is the only wall.
@@ -236,7 +232,6 @@ impl Options {
             command,
             entrypoint: None,
             name: None,
-            remove: false,
             interactive: false,
             tty: false,
             environment: Vec::new(),
@@ -260,7 +255,6 @@ impl Options {
             cidfile: None,
             labels: Vec::new(),
             stop_signal: None,
-            stop_timeout_s: None,
             devices: Vec::new(),
             privileged: false,
             userns: UserNamespace::Root,

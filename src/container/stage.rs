@@ -31,8 +31,9 @@ const PASSWD_BYTES_MAX: u64 = 4 << 20;
 /// Why the stage could not put the container together.
 #[derive(Debug, thiserror::Error)]
 enum StageError {
-    #[error("cannot set up the container's mount namespace")]
+    #[error("cannot {step} in the container's mount namespace")]
     Mount {
+        step: &'static str,
         #[source]
         source: io::Error,
     },
@@ -108,14 +109,17 @@ fn make(proof: OneThread, mut plan: Plan, socket: &Rc<OwnedFd>) -> Result<Pid, E
 /// Mounts of the host still reach us, ours never reach it; libcontainer's own files live in memory
 /// and go with us; and it finds a cgroup2 where it looks for one.
 fn prepare_mounts(plan: &Plan) -> Result<(), StageError> {
-    let wrong = |e: rustix::io::Errno| StageError::Mount { source: e.into() };
-    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .map_err(wrong)?;
+    let propagation = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", propagation).map_err(wrong("keep mounts from reaching the host"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("tmpfs", &plan.scratch, "tmpfs", flags, Some(c"mode=0700,size=8m"))
-        .map_err(wrong)?;
-    rustix::fs::mkdir(&plan.rootfs, Mode::from_raw_mode(0o700)).map_err(wrong)?;
+        .map_err(wrong("mount memory for the container's own files"))?;
+    rustix::fs::mkdir(&plan.rootfs, Mode::from_raw_mode(0o700)).map_err(wrong("make the root's folder"))?;
     show_cgroup2()
+}
+
+fn wrong<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> StageError {
+    move |e| StageError::Mount { step, source: e.into() }
 }
 
 /// libcontainer 0.7 tolerates a cgroup it may not write only on a host that looks like pure cgroup v2
@@ -124,22 +128,22 @@ fn prepare_mounts(plan: &Plan) -> Result<(), StageError> {
 /// cgroup already, and nothing may make another one, not even as root.
 fn show_cgroup2() -> Result<(), StageError> {
     const CGROUP2_MAGIC: i64 = 0x6367_7270;
-    let wrong = |e: rustix::io::Errno| StageError::Mount { source: e.into() };
+    let show = "show `/sys/fs/cgroup` read-only";
     let is_cgroup2 = |path: &&str| rustix::fs::statfs(*path).is_ok_and(|s| s.f_type == CGROUP2_MAGIC);
     let here = "/sys/fs/cgroup";
     if let Some(found) = [here, "/sys/fs/cgroup/unified"].iter().find(|path| is_cgroup2(path)) {
         let flags =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-        let tree = rustix::mount::open_tree(rustix::fs::CWD, *found, flags).map_err(wrong)?;
+        let tree = rustix::mount::open_tree(rustix::fs::CWD, *found, flags).map_err(wrong(show))?;
         process::set_mount_attributes(tree.as_fd(), process::MOUNT_ATTR_RDONLY, 0, None, true)
-            .map_err(|e| StageError::Mount { source: io::Error::other(e) })?;
-        let place = fs::open_dir(Path::new(here)).map_err(|e| StageError::Mount { source: e.source })?;
-        return rootfs::attach(tree.as_fd(), place.as_fd()).map_err(wrong);
+            .map_err(|e| wrong(show)(io::Error::other(e)))?;
+        let place = fs::open_dir(Path::new(here)).map_err(|e| wrong(show)(e.source))?;
+        return rootfs::attach(tree.as_fd(), place.as_fd()).map_err(wrong(show));
     }
     process::unshare(rustix::thread::UnshareFlags::NEWCGROUP)
-        .map_err(|e| StageError::Mount { source: io::Error::other(e) })?;
+        .map_err(|e| wrong("make a cgroup namespace")(io::Error::other(e)))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
-    rustix::mount::mount("cgroup2", here, "cgroup2", flags, None::<&std::ffi::CStr>).map_err(wrong)
+    rustix::mount::mount("cgroup2", here, "cgroup2", flags, None::<&std::ffi::CStr>).map_err(wrong(show))
 }
 
 /// Looks the user up in the image and writes the answer into the spec.
