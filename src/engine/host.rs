@@ -160,7 +160,8 @@ impl Host {
     /// [`HostError::Data`], or that it is not ours alone.
     pub fn open_data(&self) -> Result<(), HostError> {
         fs::make_private_dirs(&self.data)?;
-        require_own(&self.data, self.uid)
+        // Not `self.uid`: a verb may be where the caller's own ids have other numbers by now.
+        require_own(&self.data, rustix::process::geteuid().as_raw())
     }
 
     /// The caller's subordinate user and group ids; empty without `newuidmap`, unless root.
