@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, Fault};
@@ -355,11 +355,19 @@ impl Place {
         self.record.volumes.iter().try_for_each(|volume| make_volume(&self.root, volume.as_str()).map(drop))
     }
 
-    /// Nothing of the container runs any more. What only its folder would tell is gone before that itself
-    /// is; what else must be cleared away stays written down.
+    /// Nothing of the container runs any more, and the kernel takes its namespaces apart: meanwhile its
+    /// folder can go when nothing was written to it. What else must be cleared away stays written down.
     pub fn ended(&mut self) {
         if self.record.cgroup.is_none() && self.record.volumes.is_empty() {
-            let _gone = rustix::fs::unlinkat(&self.lock, RECORD, AtFlags::empty());
+            self.free_name();
+            let _or_later = remove_untouched(&self.folder);
+        }
+    }
+
+    /// Once: it may be another container's at once.
+    fn free_name(&mut self) {
+        if let Some(name) = self.record.name.take() {
+            let _gone = rustix::fs::unlink(self.root.join("names").join(name.as_str()));
         }
     }
 
@@ -367,10 +375,8 @@ impl Place {
     ///
     /// # Errors
     /// What `remove` says: the next command tries again.
-    pub fn remove<E>(self, remove: impl FnOnce(&Folders) -> Result<(), E>) -> Result<(), E> {
-        if let Some(name) = &self.record.name {
-            let _gone = rustix::fs::unlink(self.root.join("names").join(name.as_str()));
-        }
+    pub fn remove<E>(mut self, remove: impl FnOnce(&Folders) -> Result<(), E>) -> Result<(), E> {
+        self.free_name();
         remove(&Folders { root: self.root, volumes: self.record.volumes, own: self.folder })
     }
 }
