@@ -171,6 +171,40 @@ fn a_token_that_is_no_longer_taken_is_fetched_again() {
 }
 
 #[test]
+fn who_a_registry_sends_us_on_to_does_not_choose_who_hears_our_password() {
+    for part in ["/v2/", "manifests", "blobs"] {
+        let thief = Fake::new(Shelf::of(&Image::usual()), |asked| {
+            let host = asked.header("host").expect("the test made it so");
+            challenge(format!("Bearer realm=\"http://{host}/token\"")).filter(|_| asked.path != "/token")
+        });
+        let at = thief.name.clone();
+        let registry = Fake::new(Shelf::of(&Image::usual()), move |asked| {
+            let is_it = if part == "/v2/" { asked.path == part } else { asked.path.contains(part) };
+            is_it.then(|| Reply::with(307, "location", format!("http://{at}{}", asked.path)))
+        });
+        for secret in [
+            json!({"auth": BASIC.trim_start_matches("Basic ")}),
+            json!({"auth": "bWU6", "identitytoken": "identity-token"}),
+        ] {
+            let mut host = impatient();
+            let json = json!({"auths": {registry.name.clone(): secret}});
+            host.write("auth.json", json.to_string());
+            let path = host.text("auth.json");
+            host.set("REGISTRY_AUTH_FILE", &path);
+            let ended = host.cuddy(&["pull", &registry.it("")]).exits(1);
+            let asked = thief.asked();
+            assert!(!asked.is_empty(), "{part}: it was sent on");
+            assert!(thief.asked_for("/token").is_empty(), "{part}: {asked:?}");
+            assert!(asked.iter().all(|asked| asked.header("authorization").is_none()), "{part}: {asked:?}");
+            for name in [&registry.name, &thief.name] {
+                assert!(ended.stderr.contains(name.as_str()), "{part}: {}", ended.stderr);
+            }
+            assert!(ids(&host).is_empty());
+        }
+    }
+}
+
+#[test]
 fn a_token_server_that_says_no_or_nonsense_ends_the_pull() {
     let image = Image::usual();
     for (answer, words) in [

@@ -76,6 +76,14 @@ pub enum ClientError {
         /// Which registry.
         host: String,
     },
+    /// It sends us on, and who answers there wants to know who we are.
+    #[error("`{host}` sends us on to `{other}`, which asks who we are and is not told")]
+    Elsewhere {
+        /// Which registry.
+        host: String,
+        /// To where.
+        other: Url,
+    },
     /// The token server would hear a secret without TLS.
     #[error("`{host}` sends us to `{realm}` for a token, which is without TLS")]
     Downgrade {
@@ -122,7 +130,7 @@ impl Fault for ClientError {
         match self {
             Self::Http(source) => source.kind(),
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Denied { .. } | Self::Downgrade { .. } => ErrorKind::Denied,
+            Self::Denied { .. } | Self::Elsewhere { .. } | Self::Downgrade { .. } => ErrorKind::Denied,
             _ => ErrorKind::Corrupt,
         }
     }
@@ -205,6 +213,10 @@ impl<'h> Repository<'h> {
         let mut access = Access::Open;
         if answer.status == 401 {
             let host = || base.authority().to_owned();
+            // Else whoever a registry sends us on to would choose who hears our password (CVE-2020-15157).
+            if !answer.url.is_same_origin(&base) {
+                return Err(ClientError::Elsewhere { host: host(), other: answer.url });
+            }
             let challenge = choose(answer.headers("www-authenticate"));
             access = to_access(challenge.ok_or_else(|| ClientError::Challenge { host: host() })?);
         }
@@ -266,6 +278,10 @@ impl<'h> Repository<'h> {
             }
             let answer = self.http.send(&request)?;
             match answer.status {
+                401 if is_ours && !answer.url.is_same_origin(&self.base) => {
+                    let host = self.host().to_owned();
+                    return Err(ClientError::Elsewhere { host, other: answer.url });
+                }
                 401 if is_ours => {
                     let challenge = choose(answer.headers("www-authenticate"));
                     let error = self.denied(answer, object);
