@@ -157,6 +157,8 @@ impl Desk {
         actions: &str,
         also: &[String],
     ) -> Result<Repository<'_>, Error> {
+        // What failed at the place before, and stopped there, does not stop here.
+        self.http.go_on();
         let name = reference.repository();
         let credential = self.credential(endpoint, reference)?;
         let mut scopes = vec![format!("repository:{name}:{actions}")];

@@ -3,7 +3,6 @@
 
 use std::io::Read;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -185,7 +184,6 @@ pub struct Repository<'h> {
     credential: Option<Credential>,
     scopes: Vec<String>,
     access: Mutex<Access>,
-    is_stopped: AtomicBool,
 }
 
 impl<'h> Repository<'h> {
@@ -221,15 +219,7 @@ impl<'h> Repository<'h> {
             access = to_access(challenge.ok_or_else(|| ClientError::Challenge { host: host() })?);
         }
         let access = Mutex::new(access);
-        Ok(Self {
-            http,
-            base,
-            name: name.to_owned(),
-            credential,
-            scopes,
-            access,
-            is_stopped: AtomicBool::new(false),
-        })
+        Ok(Self { http, base, name: name.to_owned(), credential, scopes, access })
     }
 
     /// Host and port of the registry.
@@ -239,13 +229,17 @@ impl<'h> Repository<'h> {
 
     /// Ends everything that is under way, in whatever thread.
     pub fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Relaxed);
         self.http.stop();
     }
 
     /// Whether somebody ended it.
     pub fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Relaxed)
+        self.http.is_stopped()
+    }
+
+    /// Sleeps for `pause`, or until somebody ends everything.
+    pub fn wait(&self, pause: Duration) {
+        self.http.wait(pause);
     }
 
     /// How often something is tried here.
