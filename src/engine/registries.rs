@@ -1,6 +1,8 @@
 //! `pull`, `push`, `login`, `logout`, `search`: which registry, who we are to it, and what the image store
 //! gets or gives. It prints nothing.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::image::config::Platform;
 use crate::image::index::Meant;
 use crate::image::registry::client::{ClientError, Repository, verify};
-use crate::image::registry::credentials::{Credential, Credentials, Secret};
+use crate::image::registry::credentials::{Credential, Credentials, CredentialsError, Secret};
 use crate::image::registry::event::{Event, Tell};
 use crate::image::registry::http::{Http, HttpError, Network, Request};
 use crate::image::registry::policy::Policy;
@@ -47,6 +49,8 @@ const HUB_SEARCH: &str = "index.docker.io";
 struct Desk {
     http: Http,
     credentials: Credentials,
+    /// What was found in them, by registry and repository: a helper is asked once.
+    known: RefCell<BTreeMap<(String, String), Option<Credential>>>,
     policy: Policy,
 }
 
@@ -60,7 +64,8 @@ fn open(host: &Host) -> Result<Desk, Error> {
         None => Policy::default(),
     };
     let credentials = Credentials::open(&credentials_path(host)?, &host.path)?;
-    Ok(Desk { http: Http::new(network(host), settings), credentials, policy })
+    let http = Http::new(network(host), settings);
+    Ok(Desk { http, credentials, known: RefCell::default(), policy })
 }
 
 /// A file of the user's own settings, or else of the host's.
@@ -119,6 +124,32 @@ fn network(host: &Host) -> Network {
 }
 
 impl Desk {
+    /// Who we are to a registry, or to its mirror, which has its own users.
+    fn credential(
+        &self,
+        endpoint: &Endpoint,
+        reference: &ImageReference,
+    ) -> Result<Option<Credential>, CredentialsError> {
+        let domain = if endpoint.is_mirror { endpoint.base.authority() } else { reference.domain() };
+        let key = (domain.to_owned(), reference.repository().to_owned());
+        if let Some(known) = self.known.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let found = self.credentials.find(domain, reference.repository())?;
+        self.known.borrow_mut().insert(key, found.clone());
+        Ok(found)
+    }
+
+    /// Asks the programs that keep credentials while they are still started as the user: in our user
+    /// namespace they would find neither his keyring nor, perhaps, his files.
+    fn learn(&self, reference: &ImageReference) -> Result<(), ClientError> {
+        for endpoint in self.http.settings.endpoints(reference.domain())? {
+            // What cannot be had is an error only where it is needed.
+            let _known = self.credential(&endpoint, reference);
+        }
+        Ok(())
+    }
+
     fn connect(
         &self,
         endpoint: &Endpoint,
@@ -126,10 +157,10 @@ impl Desk {
         actions: &str,
         also: &[String],
     ) -> Result<Repository<'_>, Error> {
+        // What failed at the place before, and stopped there, does not stop here.
+        self.http.go_on();
         let name = reference.repository();
-        // A mirror has its own users.
-        let domain = if endpoint.is_mirror { endpoint.base.authority() } else { reference.domain() };
-        let credential = self.credentials.find(domain, name)?;
+        let credential = self.credential(endpoint, reference)?;
         let mut scopes = vec![format!("repository:{name}:{actions}")];
         scopes.extend(also.iter().map(|name| format!("repository:{name}:pull")));
         Ok(Repository::connect(&self.http, endpoint, name, scopes, credential)?)
@@ -275,7 +306,10 @@ impl Puller<'_> {
         }
         let owners = match self.owners {
             Some(owners) => owners,
-            None => *self.owners.insert(take_ids(self.host, warn)?),
+            None => {
+                self.desk.learn(reference)?;
+                *self.owners.insert(take_ids(self.host, warn)?)
+            }
         };
         let id = found.id.clone();
         let pulled = pull::fetch(&storage::open(self.host)?, owners, &repository, found, names, tell)?;

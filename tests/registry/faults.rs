@@ -1,11 +1,11 @@
 //! A registry that breaks, lies and attacks: what is tried again, what is refused, and that nothing of it
 //! comes into the store.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 
 use serde_json::{Value, json};
 
-use crate::fake::{Asked, Fake, Reply, Shelf, impatient};
+use crate::fake::{Asked, Fake, Reply, Shelf, impatient, settings};
 use crate::harness::Ended;
 use crate::image::{INDEX, Image, LAYER, MANIFEST, digest, ids, is_untouched};
 
@@ -123,6 +123,43 @@ fn a_registry_that_is_broken_for_good_ends_the_pull() {
     fails(Shelf::of(&image), &[&digest(&image.layers[1])], move |asked| {
         asked.path.ends_with(&part).then_some(Reply::Stall(if asked.before == 0 { 1000 } else { 0 }))
     });
+}
+
+#[test]
+fn a_pull_that_has_failed_waits_for_no_other_layer() {
+    let image = Image::usual();
+    let part = format!("/blobs/{}", digest(&image.layers[0]));
+    // The one layer is to be asked for again in a while; by then the other one has ended the pull.
+    let (waits, is_told) = mpsc::channel();
+    let (waits, is_told) = (Mutex::new(waits), Mutex::new(is_told));
+    let (late, missing) = (part.clone(), big(&image));
+    let (registry, _) = fails(Shelf::of(&image), &[&digest(&image.layers[1])], move |asked| {
+        if asked.path.ends_with(&late) {
+            let _is_heard = waits.lock().unwrap().send(());
+            return Some(Reply::with(503, "retry-after", "6"));
+        }
+        asked.path.ends_with(&missing).then(|| {
+            is_told.lock().unwrap().recv().unwrap();
+            Reply::status(404, "")
+        })
+    });
+    assert_eq!(registry.asked_for(&part).len(), 1, "it was not asked for again");
+}
+
+#[test]
+fn a_mirror_that_failed_half_way_does_not_stop_the_next_one() {
+    let image = Image::usual();
+    let missing = big(&image);
+    let broken = Fake::new(Shelf::of(&image), move |asked| {
+        asked.path.ends_with(&missing).then(|| Reply::status(404, ""))
+    });
+    let whole = Fake::good(Shelf::of(&image));
+    let json = json!({"version": 1, "patience": {"tries": 1}, "registries": {"registry.invalid": {"mirrors":
+        [format!("http://{}", broken.name), format!("http://{}", whole.name)]}}});
+    let host = settings(&json.to_string());
+    host.cuddy(&["pull", "registry.invalid/it"]).exits(0);
+    assert!(ids(&host).iter().all(|id| image.id().starts_with(id)));
+    assert!(!broken.asked_for(&big(&image)).is_empty() && !whole.asked_for(&big(&image)).is_empty());
 }
 
 // ── what is a lie ───────────────────────────────────────────────────────────────────────────────

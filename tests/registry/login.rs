@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::fake::{Asked, Fake, Reply, Shelf, impatient, settings};
 use crate::harness::{Host, require};
-use crate::image::{Image, holders, ids};
+use crate::image::{Image, MANIFEST, holders, ids};
 
 const PASSWORD: &str = "s3cr3t-pass";
 /// `me:s3cr3t-pass`
@@ -171,6 +171,40 @@ fn a_token_that_is_no_longer_taken_is_fetched_again() {
 }
 
 #[test]
+fn who_a_registry_sends_us_on_to_does_not_choose_who_hears_our_password() {
+    for part in ["/v2/", "manifests", "blobs"] {
+        let thief = Fake::new(Shelf::of(&Image::usual()), |asked| {
+            let host = asked.header("host").expect("the test made it so");
+            challenge(format!("Bearer realm=\"http://{host}/token\"")).filter(|_| asked.path != "/token")
+        });
+        let at = thief.name.clone();
+        let registry = Fake::new(Shelf::of(&Image::usual()), move |asked| {
+            let is_it = if part == "/v2/" { asked.path == part } else { asked.path.contains(part) };
+            is_it.then(|| Reply::with(307, "location", format!("http://{at}{}", asked.path)))
+        });
+        for secret in [
+            json!({"auth": BASIC.trim_start_matches("Basic ")}),
+            json!({"auth": "bWU6", "identitytoken": "identity-token"}),
+        ] {
+            let mut host = impatient();
+            let json = json!({"auths": {registry.name.clone(): secret}});
+            host.write("auth.json", json.to_string());
+            let path = host.text("auth.json");
+            host.set("REGISTRY_AUTH_FILE", &path);
+            let ended = host.cuddy(&["pull", &registry.it("")]).exits(1);
+            let asked = thief.asked();
+            assert!(!asked.is_empty(), "{part}: it was sent on");
+            assert!(thief.asked_for("/token").is_empty(), "{part}: {asked:?}");
+            assert!(asked.iter().all(|asked| asked.header("authorization").is_none()), "{part}: {asked:?}");
+            for name in [&registry.name, &thief.name] {
+                assert!(ended.stderr.contains(name.as_str()), "{part}: {}", ended.stderr);
+            }
+            assert!(ids(&host).is_empty());
+        }
+    }
+}
+
+#[test]
 fn a_token_server_that_says_no_or_nonsense_ends_the_pull() {
     let image = Image::usual();
     for (answer, words) in [
@@ -221,6 +255,40 @@ fn a_credential_helper_is_asked_and_told() {
     host.write("docker/config.json", r#"{"credsStore": "absent"}"#);
     let ended = host.cuddy(&["pull", &registry.it("")]).exits(1);
     assert!(ended.stderr.contains("docker-credential-absent"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_credential_helper_is_asked_once_for_each_registry_and_never_in_our_user_namespace() {
+    let image = Image::usual();
+    let of = |tag: &str| Shelf::of(&image).document(tag, MANIFEST, &image.manifest);
+    let tags = json!({"name": "it", "tags": ["latest", "two"]}).to_string();
+    let shelf = of("two").put("/v2/it/tags/list", "application/json", tags.as_bytes());
+    // The mirror names a tag that it does not have.
+    let mirror = Fake::good(Shelf::of(&image).put("/v2/it/tags/list", "application/json", tags.as_bytes()));
+    let registry = Fake::good(shelf);
+    let json = json!({"version": 1, "patience": {"tries": 1}, "registries": {registry.name.clone(): {"mirrors":
+        [format!("http://{}", mirror.name)]}}});
+    let mut host = settings(&json.to_string());
+    let log = host.path("asked");
+    let script = format!(
+        "#!/bin/sh\n{{ cat; echo \" $(readlink /proc/self/ns/user)\"; }} >>{}\necho credentials not found in native keychain\nexit 1\n",
+        log.display()
+    );
+    let program = host.write("bin/docker-credential-box", script);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", host.text("bin"));
+    host.set("PATH", &path);
+    host.write("docker/config.json", r#"{"credsStore": "box"}"#);
+    let folder = host.text("docker");
+    host.cuddy(&["--config", &folder, "pull", "--all-tags", &registry.it("")]).exits(0);
+    let ours = fs::read_link("/proc/self/ns/user").unwrap();
+    let mut wanted = [&registry.name, &mirror.name].map(|name| format!("{name} {}", ours.display()));
+    wanted.sort();
+    let told = fs::read_to_string(&log).unwrap();
+    let mut asked: Vec<&str> = told.lines().collect();
+    asked.sort_unstable();
+    assert_eq!(asked, wanted);
+    assert!(!registry.asked_for("manifests/two").is_empty(), "the mirror does not have it");
 }
 
 #[test]

@@ -170,3 +170,21 @@ fn a_policy_fails_closed() {
     host.write("config/cuddy/policy.json", policy.to_string());
     pull(&host, &registry).exits(0);
 }
+
+#[test]
+fn a_rule_holds_however_the_registry_is_spelt() {
+    let registry = Fake::good(Shelf::of(&Image::usual()));
+    let port = registry.name.rsplit(':').next().expect("it has a port");
+    for (scope, name) in [
+        (format!("localhost:{port}"), format!("LOCALHOST:{port}/it")),
+        (format!("LocalHost:{port}/it"), format!("localhost:{port}/it")),
+        (format!("127.0.0.1:{port}"), format!("127.0.0.1:00{port}/it")),
+    ] {
+        let host = impatient();
+        let policy = json!({"version": 1, "default": "accept", "scopes": {scope: "reject"}});
+        host.write("config/cuddy/policy.json", policy.to_string());
+        let ended = host.cuddy(&["pull", &name]).exits(1);
+        assert!(ended.stderr.contains("the policy rejects"), "{name}: {}", ended.stderr);
+        is_untouched(&host);
+    }
+}

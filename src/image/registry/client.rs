@@ -3,7 +3,6 @@
 
 use std::io::Read;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -76,6 +75,14 @@ pub enum ClientError {
         /// Which registry.
         host: String,
     },
+    /// It sends us on, and who answers there wants to know who we are.
+    #[error("`{host}` sends us on to `{other}`, which asks who we are and is not told")]
+    Elsewhere {
+        /// Which registry.
+        host: String,
+        /// To where.
+        other: Url,
+    },
     /// The token server would hear a secret without TLS.
     #[error("`{host}` sends us to `{realm}` for a token, which is without TLS")]
     Downgrade {
@@ -122,7 +129,7 @@ impl Fault for ClientError {
         match self {
             Self::Http(source) => source.kind(),
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Denied { .. } | Self::Downgrade { .. } => ErrorKind::Denied,
+            Self::Denied { .. } | Self::Elsewhere { .. } | Self::Downgrade { .. } => ErrorKind::Denied,
             _ => ErrorKind::Corrupt,
         }
     }
@@ -177,7 +184,6 @@ pub struct Repository<'h> {
     credential: Option<Credential>,
     scopes: Vec<String>,
     access: Mutex<Access>,
-    is_stopped: AtomicBool,
 }
 
 impl<'h> Repository<'h> {
@@ -205,19 +211,15 @@ impl<'h> Repository<'h> {
         let mut access = Access::Open;
         if answer.status == 401 {
             let host = || base.authority().to_owned();
+            // Else whoever a registry sends us on to would choose who hears our password (CVE-2020-15157).
+            if !answer.url.is_same_origin(&base) {
+                return Err(ClientError::Elsewhere { host: host(), other: answer.url });
+            }
             let challenge = choose(answer.headers("www-authenticate"));
             access = to_access(challenge.ok_or_else(|| ClientError::Challenge { host: host() })?);
         }
         let access = Mutex::new(access);
-        Ok(Self {
-            http,
-            base,
-            name: name.to_owned(),
-            credential,
-            scopes,
-            access,
-            is_stopped: AtomicBool::new(false),
-        })
+        Ok(Self { http, base, name: name.to_owned(), credential, scopes, access })
     }
 
     /// Host and port of the registry.
@@ -227,13 +229,17 @@ impl<'h> Repository<'h> {
 
     /// Ends everything that is under way, in whatever thread.
     pub fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Relaxed);
         self.http.stop();
     }
 
     /// Whether somebody ended it.
     pub fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Relaxed)
+        self.http.is_stopped()
+    }
+
+    /// Sleeps for `pause`, or until somebody ends everything.
+    pub fn wait(&self, pause: Duration) {
+        self.http.wait(pause);
     }
 
     /// How often something is tried here.
@@ -266,6 +272,10 @@ impl<'h> Repository<'h> {
             }
             let answer = self.http.send(&request)?;
             match answer.status {
+                401 if is_ours && !answer.url.is_same_origin(&self.base) => {
+                    let host = self.host().to_owned();
+                    return Err(ClientError::Elsewhere { host, other: answer.url });
+                }
                 401 if is_ours => {
                     let challenge = choose(answer.headers("www-authenticate"));
                     let error = self.denied(answer, object);

@@ -106,7 +106,7 @@ impl Read for Download<'_> {
                 Broken::Cut(error) => error.to_string(),
             };
             (self.tell)(Step::Retrying { after_s: pause.as_secs().max(1), reason: &reason });
-            std::thread::sleep(pause);
+            self.repository.wait(pause);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ const COMPLAINT_SHOWN_MAX: usize = 300;
 const PAUSE_MS: u64 = 400;
 /// The longest such pause, in milliseconds.
 const PAUSE_MS_MAX: u64 = 20_000;
+/// How often who pauses looks whether it is in vain, in milliseconds.
+const SLICE_MS: u64 = 100;
 /// The longest pause that a registry may ask for, in seconds.
 const RETRY_AFTER_S_MAX: u64 = 90;
 /// How long a small document may take, in seconds, however it drips.
@@ -139,6 +142,12 @@ pub enum HttpError {
         /// Its own words, after a colon.
         complaint: String,
     },
+    /// Somebody called [`Http::stop`].
+    #[error("`{url}` is no longer asked")]
+    Stopped {
+        /// Where.
+        url: Url,
+    },
     /// It has had enough of us.
     #[error("`{host}` allows no more requests now{limits}{complaint}")]
     TooMany {
@@ -181,7 +190,7 @@ impl Fault for HttpError {
             Self::TooLarge { .. } | Self::TooMany { .. } => ErrorKind::Limit,
             Self::Status { status: 401 | 403, .. } => ErrorKind::Denied,
             Self::Status { status: 404, .. } => ErrorKind::NotFound,
-            Self::Status { .. } => ErrorKind::Failed,
+            Self::Status { .. } | Self::Stopped { .. } => ErrorKind::Failed,
         }
     }
 
@@ -398,6 +407,7 @@ pub struct Http {
     getent: Arc<Getent>,
     roots: OnceLock<Vec<CertificateDer<'static>>>,
     agents: Mutex<BTreeMap<(String, bool, Trust), Agent>>,
+    is_stopped: AtomicBool,
 }
 
 /// One resolver for all agents.
@@ -419,14 +429,37 @@ impl Http {
     /// Makes nothing yet.
     pub fn new(network: Network, settings: Settings) -> Self {
         let getent = Arc::new(Getent::new(network.getent.clone()));
-        Self { network, settings, getent, roots: OnceLock::new(), agents: Mutex::default() }
+        let (roots, agents, is_stopped) = (OnceLock::new(), Mutex::default(), AtomicBool::new(false));
+        Self { network, settings, getent, roots, agents, is_stopped }
     }
 
-    /// Ends every connection, also those that other threads wait for.
+    /// Ends every connection, also those that other threads wait for, and every pause between tries.
+    /// Nothing more is asked for until [`Http::go_on`].
     pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
         let agents =
             std::mem::take(&mut *self.agents.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         agents.into_values().for_each(Agent::shutdown);
+    }
+
+    /// Lets requests be sent again: for the next place, when all who were stopped have ended.
+    pub fn go_on(&self) {
+        self.is_stopped.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether somebody stopped it.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::SeqCst)
+    }
+
+    /// Sleeps for `pause`, or until somebody stops it.
+    pub fn wait(&self, pause: Duration) {
+        let mut left = pause;
+        while !left.is_zero() && !self.is_stopped() {
+            let slice = left.min(Duration::from_millis(SLICE_MS));
+            std::thread::sleep(slice);
+            left -= slice;
+        }
     }
 
     /// Sends a request, again when it was in vain and may be repeated. Any status is an answer but
@@ -451,7 +484,7 @@ impl Http {
             if is_last || !error.is_passing() || asked_pause.is_some_and(|s: u64| s > RETRY_AFTER_S_MAX) {
                 return Err(error);
             }
-            std::thread::sleep(asked_pause.map_or_else(|| pause(tried), Duration::from_secs));
+            self.wait(asked_pause.map_or_else(|| pause(tried), Duration::from_secs));
         }
     }
 
@@ -536,6 +569,10 @@ impl Http {
         let trust = self.settings.trust(url.authority());
         let key = (url.authority().to_owned(), url.is_https(), trust);
         let mut agents = self.agents.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // Looked at under the lock: who stops takes every agent, and none is made afterwards.
+        if self.is_stopped() {
+            return Err(HttpError::Stopped { url: url.clone() });
+        }
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
@@ -697,6 +734,19 @@ mod tests {
         assert_eq!(text(r#"{"details":"incorrect"}"#), ": incorrect");
         assert_eq!(text("<html>"), "");
         assert!(text(&format!(r#"{{"message":"{}"}}"#, "x".repeat(9000))).len() < 400);
+    }
+
+    #[test]
+    fn nothing_is_asked_after_a_stop_until_it_goes_on() {
+        let http = Http::new(Network::default(), Settings::default());
+        let url: Url = "http://no.such.host.invalid/".parse().unwrap();
+        let ask = || http.send(&Request::get(url.clone())).err().unwrap();
+        http.stop();
+        assert!(matches!(ask(), HttpError::Stopped { .. }));
+        // Longer than any test: it must not be waited for.
+        http.wait(Duration::from_secs(u64::MAX));
+        http.go_on();
+        assert!(!matches!(ask(), HttpError::Stopped { .. }));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! signature is good. It fetches nothing. What is not understood is refused.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -10,6 +11,7 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use serde::Deserialize;
 
 use crate::error::{ErrorKind, Fault};
+use crate::image::registry::url::host_of;
 use crate::names::{Digest, ImageReference};
 
 /// The version of the format.
@@ -21,6 +23,12 @@ const P256_HEAD: [u8; 26] = [
 ];
 /// A point of that curve that is not compressed, in bytes.
 const P256_POINT_BYTES: usize = 65;
+/// Docker's own registry, as rules call it.
+const HUB: &str = "docker.io";
+/// Where its images are that have a bare name.
+const HUB_FOLDER: &str = "library/";
+/// The port of a registry that names none.
+const HTTPS_PORT: u16 = 443;
 /// What a signature of cosign calls itself.
 const COSIGN: &str = "cosign container image signature";
 
@@ -50,6 +58,14 @@ pub enum PolicyError {
         /// Which file.
         path: PathBuf,
         /// Which scope.
+        scope: String,
+    },
+    /// Two scopes that are one.
+    #[error("`{path}` has two rules for `{scope}`")]
+    Twice {
+        /// Which file.
+        path: PathBuf,
+        /// Which scope, as it is compared.
         scope: String,
     },
     /// A key that is none.
@@ -126,12 +142,23 @@ impl Policy {
                 return Err(PolicyError::NoKey { path: path.to_owned(), scope });
             }
         }
-        Ok(Self { default: json.default, scopes: json.scopes })
+        let mut scopes = BTreeMap::new();
+        for (scope, rule) in json.scopes {
+            let scope = match scope.split_once('/') {
+                Some((domain, rest)) => format!("{}/{}", plain_domain(domain), rest.trim_end_matches('/')),
+                None => plain_domain(&scope),
+            };
+            let scope = scope.trim_end_matches('/').to_owned();
+            if scopes.insert(scope.clone(), rule).is_some() {
+                return Err(PolicyError::Twice { path: path.to_owned(), scope });
+            }
+        }
+        Ok(Self { default: json.default, scopes })
     }
 
     /// The rule for an image: that of the longest scope that its repository lies in.
     pub fn rule(&self, reference: &ImageReference) -> &Rule {
-        let mut scope = format!("{}/{}", reference.domain(), reference.repository());
+        let mut scope = plain_name(reference);
         loop {
             if let Some(rule) = self.scopes.get(&scope) {
                 return rule;
@@ -141,6 +168,32 @@ impl Policy {
                 None => return &self.default,
             }
         }
+    }
+}
+
+/// A registry and a repository in the one spelling that rules are compared in.
+fn plain_name(reference: &ImageReference) -> String {
+    let (domain, repository) = (plain_domain(reference.domain()), reference.repository());
+    // Its other names do not complete a bare name, and mean the same images.
+    let folder = if domain == HUB && !repository.contains('/') { HUB_FOLDER } else { "" };
+    format!("{domain}/{folder}{repository}")
+}
+
+/// A registry in one of its many spellings, which all lead to the same images: else a rule would hold only
+/// for who writes as it does. Two names or addresses of one host stay two.
+fn plain_domain(domain: &str) -> String {
+    let domain = domain.to_ascii_lowercase();
+    let host = host_of(&domain);
+    let port = domain.rsplit_once(':').filter(|(before, _)| before.ends_with(host) || before.ends_with(']'));
+    let port = port.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port != HTTPS_PORT);
+    let host = match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) => host.to_owned(),
+    };
+    match (host.as_str(), port) {
+        ("index.docker.io" | "registry-1.docker.io", None) => HUB.to_owned(),
+        (_, None) => host,
+        (_, Some(port)) => format!("{host}:{port}"),
     }
 }
 
@@ -209,8 +262,7 @@ pub fn is_signed(
     }
     let Ok(PayloadJson { critical }) = serde_json::from_slice(payload) else { return false };
     let said: Result<ImageReference, _> = critical.identity.reference.parse();
-    let is_here = said
-        .is_ok_and(|said| said.domain() == reference.domain() && said.repository() == reference.repository());
+    let is_here = said.is_ok_and(|said| plain_name(&said) == plain_name(reference));
     critical.kind == COSIGN && critical.image.digest == *digest && is_here
 }
 
@@ -246,6 +298,43 @@ mod tests {
             assert_eq!(read.rule(&name(image)), rule, "{image}");
         }
         assert_eq!(Policy::default().rule(&name("x")), &Rule::Accept);
+    }
+
+    #[test]
+    fn every_spelling_of_a_registry_has_one_rule() {
+        let read = policy(
+            r#"{"version":1,"default":"accept","scopes":{"docker.io":"reject","Registry.Example":"reject",
+            "other.example:0443/team/":"reject","r.example:5000":"reject","[::1]:5000":"reject",
+            "[2001:DB8::0:1]":"reject"}}"#,
+        )
+        .unwrap();
+        for image in [
+            "alpine",
+            "registry-1.docker.io/library/alpine",
+            "REGISTRY-1.docker.io:443/me/app",
+            "index.docker.io/alpine",
+            "Docker.io/me/app",
+            "docker.io:443/me/app",
+            "registry.example/x",
+            "REGISTRY.EXAMPLE:443/x",
+            "registry.example:00443/x",
+            "other.example/team/app",
+            "Other.example:443/team",
+            "R.example:05000/x",
+            "[0:0::1]:5000/x",
+            "[2001:db8::1]:443/x",
+        ] {
+            assert_eq!(read.rule(&name(image)), &Rule::Reject, "{image}");
+        }
+        for image in ["registry.example:80/x", "other.example/teams", "r.example/x", "[::1]/x", "localhost/x"]
+        {
+            assert_eq!(read.rule(&name(image)), &Rule::Accept, "{image}");
+        }
+        let official = policy(r#"{"version":1,"default":"accept","scopes":{"docker.io/library":"reject"}}"#);
+        assert_eq!(official.unwrap().rule(&name("registry-1.docker.io/alpine")), &Rule::Reject);
+        let twice =
+            policy(r#"{"version":1,"default":"accept","scopes":{"a.b":"accept","A.b:443":"reject"}}"#);
+        assert!(matches!(twice, Err(PolicyError::Twice { scope, .. }) if scope == "a.b"));
     }
 
     #[test]

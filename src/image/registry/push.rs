@@ -259,7 +259,7 @@ impl Upload<'_> {
                         after_s: pause.as_secs().max(1),
                         reason: &error.to_string(),
                     });
-                    std::thread::sleep(pause);
+                    self.repository.wait(pause);
                 }
                 Err(error) => return Err(error.into()),
             }
