@@ -242,20 +242,22 @@ fn read_record(folder: &Path) -> Result<Option<Record>, StateError> {
     }
 }
 
-/// The records of the containers below the data folder whose commands live.
+/// The records of the containers below the data folder whose commands live. One that is not there yet is
+/// passed over; one that cannot be read is an error in its place, for nobody knows what its container needs.
 ///
 /// # Errors
-/// What the kernel says about the list of containers; a record that is not there yet is passed over.
-pub fn living(data: &Path) -> Result<Vec<Record>, FsError> {
+/// What the kernel says about the list of containers.
+pub fn living(data: &Path) -> Result<Vec<Result<Record, StateError>>, FsError> {
     let containers = data.join("containers");
     let entries = match std::fs::read_dir(&containers) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(|e| FsError::new("list", &containers, e))?,
     };
     let mut records = Vec::new();
-    for entry in entries.flatten() {
-        if Lock::is_held(&entry.path())? == Some(true) {
-            records.extend(read_record(&entry.path()).ok().flatten());
+    for entry in entries {
+        let folder = entry.map_err(|e| FsError::new("list", &containers, e))?.path();
+        if Lock::is_held(&folder)? == Some(true) {
+            records.extend(read_record(&folder).transpose());
         }
     }
     Ok(records)
@@ -552,7 +554,7 @@ mod tests {
         )
         .unwrap();
         drop(dead);
-        let living = living(dir.path()).unwrap();
+        let living: Vec<_> = living(dir.path()).unwrap().into_iter().map(Result::unwrap).collect();
         assert_eq!(living.iter().map(|record| record.id.clone()).collect::<Vec<_>>(), [id(1)]);
         assert_eq!(living[0].layers, [PathBuf::from("/l")]);
         for leftover in leftovers(&places, 1) {
@@ -563,6 +565,25 @@ mod tests {
         assert!(held.folder().exists());
         assert_eq!(std::fs::read_dir(dir.path().join("containers")).unwrap().count(), 1);
         assert_eq!(std::fs::read_dir(dir.path().join("names")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_living_container_whose_record_cannot_be_read_is_no_container_that_needs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::open(dir.path()).unwrap();
+        let mut held = places.take(id(1), None, "x").unwrap();
+        assert!(living(dir.path()).unwrap().is_empty(), "it has none yet");
+        held.save(|record| record.layers.push("/l".into())).unwrap();
+        let path = held.folder().join(RECORD);
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (wrong, kind) in [
+            (text.replace("\"version\":2", "\"version\":3"), ErrorKind::Unsupported),
+            ("no record".to_owned(), ErrorKind::Corrupt),
+        ] {
+            std::fs::write(&path, wrong).unwrap();
+            let found = living(dir.path()).unwrap();
+            assert_eq!(found.iter().map(|one| one.as_ref().unwrap_err().kind()).collect::<Vec<_>>(), [kind]);
+        }
     }
 
     #[test]

@@ -301,7 +301,7 @@ pub fn history(host: &Host, text: &str) -> Result<Vec<Step>, Error> {
 /// What is wrong with the store.
 pub fn disk_usage(host: &Host) -> Result<DiskUsage, Error> {
     let store = storage::open(host)?;
-    let uses = storage::uses(host)?;
+    let uses = storage::seen_uses(host)?;
     let mut usage = DiskUsage::default();
     images_usage(&store, &uses, &mut usage)?;
     usage.containers.total = uses.containers.len();

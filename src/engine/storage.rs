@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::container::idspace;
-use crate::container::state;
+use crate::container::state::{self, Record};
 use crate::engine::host::Host;
 use crate::error::{Error, ErrorKind};
 use crate::image::garbage::{Collection, Garbage};
@@ -60,19 +60,40 @@ pub fn open(host: &Host) -> Result<Store, Error> {
         // Containers that are being started come first: the next command collects then.
         match store.begin_collection().map_err(Error::from) {
             Err(error) if error.kind == ErrorKind::State => {}
-            begun => drop(collect(host, begun?, |_, _| Ok(()))?),
+            begun => {
+                let begun = begun?;
+                // Only who removes something has to hear of a container that nobody can judge.
+                if let Ok(uses) = uses(host) {
+                    carry_out(host, begun, &uses, |_, _| Ok(()))?;
+                }
+            }
         }
     }
     Ok(store)
 }
 
-/// What the containers of this host need in this moment.
+/// What the containers of this host need in this moment: for who removes something.
+///
+/// # Errors
+/// What the kernel says, or what is wrong with the record of one of them.
+pub fn uses(host: &Host) -> Result<Uses, Error> {
+    let records: Result<Vec<_>, _> = state::living(&host.data)?.into_iter().collect();
+    let records =
+        records.map_err(|fault| Error::from(fault).context("what a running container needs is unknown"))?;
+    Ok(uses_of(host, records))
+}
+
+/// The same for a look: a container whose record cannot be read is not seen.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn uses(host: &Host) -> Result<Uses, Error> {
+pub fn seen_uses(host: &Host) -> Result<Uses, Error> {
+    Ok(uses_of(host, state::living(&host.data)?.into_iter().flatten().collect()))
+}
+
+fn uses_of(host: &Host, records: Vec<Record>) -> Uses {
     let mut uses = Uses::default();
-    for record in state::living(&host.data)? {
+    for record in records {
         uses.containers.push(ContainerUse {
             folder: host.data.join("containers").join(record.id.as_str()),
             id: record.id.clone(),
@@ -87,14 +108,14 @@ pub fn uses(host: &Host) -> Result<Uses, Error> {
             uses.images.push(ImageUse { container: record.id, image, is_running: true });
         }
     }
-    Ok(uses)
+    uses
 }
 
 /// Carries a collection out: what `change` takes from the index, and everything else that nothing needs,
 /// goes from the disk. Gives the bytes that went with what `change` gave.
 ///
 /// # Errors
-/// What `change` says; then nothing has changed.
+/// What `change` says, or that it cannot be known what a container needs; then nothing has changed.
 pub fn collect<T>(
     host: &Host,
     collection: Collection<'_>,
@@ -102,7 +123,16 @@ pub fn collect<T>(
 ) -> Result<(T, u64), Error> {
     // The collection has begun, so nobody starts a container from an image before this is over.
     let uses = uses(host)?;
-    let (changed, garbage) = collection.carry_out(&uses.folders, |index| change(index, &uses))?;
+    carry_out(host, collection, &uses, change)
+}
+
+fn carry_out<T>(
+    host: &Host,
+    collection: Collection<'_>,
+    uses: &Uses,
+    change: impl FnOnce(&mut Index, &Uses) -> Result<T, Error>,
+) -> Result<(T, u64), Error> {
+    let (changed, garbage) = collection.carry_out(&uses.folders, |index| change(index, uses))?;
     remove(host, &garbage)?;
     Ok((changed, garbage.bytes))
 }

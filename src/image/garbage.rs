@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -17,13 +18,15 @@ use crate::image::leases::{self, Closed};
 use crate::image::lids;
 use crate::image::store::{ObjectLock, Store, StoreError};
 use crate::names::Digest;
-use crate::sys::fs::{FsError, open_dir, remove_at};
+use crate::sys::fs::{FsError, Lock, open_dir, remove_at};
 
 /// A collection that has begun: nobody begins to need anything until it is carried out.
 #[derive(Debug)]
 pub struct Collection<'s> {
     store: &'s Store,
+    // Before the lock: the gate opens first, nobody who starts a container waits for a load.
     _closed: Closed,
+    index: Lock,
 }
 
 /// What went from the store and is still on disk, aside.
@@ -59,13 +62,20 @@ struct Needed {
 }
 
 impl Store {
-    /// Begins a collection: waits until nobody is inside the gate.
+    /// Begins a collection: waits until nobody changes the index or is inside the gate.
     ///
     /// # Errors
-    /// `Busy` when they stay inside, or `Fs`.
+    /// `Busy` when they do not end, or `Fs`.
     pub fn begin_collection(&self) -> Result<Collection<'_>, StoreError> {
-        let closed = leases::close(self.dir()).map_err(StoreError::Fs)?;
-        Ok(Collection { store: self, _closed: closed.ok_or(StoreError::Busy)? })
+        self.begin_collection_until(Instant::now() + leases::PATIENCE)
+    }
+
+    fn begin_collection_until(&self, until: Instant) -> Result<Collection<'_>, StoreError> {
+        // First: while the gate is closed no container starts, so that nothing is waited for then. A
+        // load that brings things in and names them holds this lock meanwhile.
+        let index = self.lock_index_until(until)?;
+        let closed = leases::close(self.dir(), until).map_err(StoreError::Fs)?;
+        Ok(Collection { store: self, _closed: closed.ok_or(StoreError::Busy)?, index })
     }
 
     /// Says that a collection is due: the next command that opens the store carries it out.
@@ -101,15 +111,13 @@ impl Collection<'_> {
         change: impl FnOnce(&mut Index) -> Result<T, E>,
     ) -> Result<(T, Garbage), E> {
         self.store.owe_collection()?;
-        let changed = self.store.change(change)?;
+        let changed = self.store.change_locked(&self.index, change)?;
         let garbage = self.sweep_aside(folders)?;
         Ok((changed, garbage))
     }
 
     fn sweep_aside(&self, folders: &BTreeSet<PathBuf>) -> Result<Garbage, StoreError> {
         let store = self.store;
-        // A load that brings things in and names them holds this lock meanwhile.
-        let _lock = store.lock_index()?;
         let leases = leases::all(store.dir()).map_err(StoreError::Fs)?;
         let needed = needed(store, &store.index()?, &leases.relied_on, folders);
         let mut garbage = Garbage { aside: None, bytes: 0 };
@@ -223,5 +231,25 @@ fn remove_file(path: &Path) -> Result<(), StoreError> {
             Err(StoreError::Fs(FsError::new("remove", path, e)))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collection_that_cannot_have_the_index_leaves_the_gate_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let load = store.lock_index().unwrap();
+        assert!(matches!(store.begin_collection_until(Instant::now()), Err(StoreError::Busy)));
+        assert_eq!(Lock::is_held(&dir.path().join("gate")).unwrap(), Some(false));
+        drop(load);
+        let collection = store.begin_collection().unwrap();
+        assert!(matches!(store.lock_index_until(Instant::now()), Err(StoreError::Busy)), "held to its end");
+        assert_eq!(Lock::is_held(&dir.path().join("gate")).unwrap(), Some(true));
+        drop(collection);
+        store.enter().unwrap();
     }
 }

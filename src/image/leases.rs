@@ -19,7 +19,7 @@ use crate::sys::fs::{FsError, Lock, random_bytes, read_file};
 
 /// How long the collection waits for those inside the gate. A container that starts is inside for
 /// milliseconds, on a busy host for hundreds.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Largest lease, in bytes: some hundred thousand digests.
@@ -47,14 +47,13 @@ pub fn pass(dir: &Path) -> Result<Inside, FsError> {
     Ok(Inside { _lock: Lock::shared(&dir.join("gate"))? })
 }
 
-/// Closes the gate of the store in `dir`; nothing when those inside do not leave.
+/// Closes the gate of the store in `dir`; nothing when those inside have not left at `until`.
 ///
 /// Who comes now waits at a new gate, so that a stream of short visits cannot keep the old one open.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn close(dir: &Path) -> Result<Option<Closed>, FsError> {
-    let until = Instant::now() + PATIENCE;
+pub fn close(dir: &Path, until: Instant) -> Result<Option<Closed>, FsError> {
     let (gate, next) = (dir.join("gate"), dir.join("gate.next"));
     let Some(turn) = wait_for(&dir.join("collecting"), until)? else { return Ok(None) };
     // Also waits for those whom a collection that died had shut out from the gate they stand in.
@@ -86,7 +85,11 @@ pub fn make_gate(dir: &Path) -> Result<(), FsError> {
     made.map(drop).map_err(|e| FsError::new("make", gate, e))
 }
 
-fn wait_for(path: &Path, until: Instant) -> Result<Option<Lock>, FsError> {
+/// The lock of `path`, when it can be had at `until` at the latest.
+///
+/// # Errors
+/// What the kernel says.
+pub fn wait_for(path: &Path, until: Instant) -> Result<Option<Lock>, FsError> {
     loop {
         if let Some(lock) = Lock::try_exclusive(path)? {
             return Ok(Some(lock));
@@ -232,7 +235,7 @@ mod tests {
         let until = Instant::now();
         assert!(Lock::try_exclusive(&dir.path().join("gate")).unwrap().is_none());
         drop((first, second));
-        let closed = close(dir.path()).unwrap().unwrap();
+        let closed = close(dir.path(), Instant::now() + PATIENCE).unwrap().unwrap();
         assert_eq!(Lock::is_held(&dir.path().join("gate")).unwrap(), Some(true), "who comes now waits");
         assert!(wait_for(&dir.path().join("gate"), until).unwrap().is_none());
         drop(closed);
@@ -242,7 +245,7 @@ mod tests {
     #[test]
     fn who_was_inside_when_a_collection_died_is_waited_for_by_the_next_one() {
         let dir = store();
-        drop(close(dir.path()).unwrap().unwrap());
+        drop(close(dir.path(), Instant::now() + PATIENCE).unwrap().unwrap());
         let inside = pass(dir.path()).unwrap();
         // What a collection does before it waits; then it dies.
         let next = Lock::exclusive(&dir.path().join("gate.next")).unwrap();
@@ -252,7 +255,7 @@ mod tests {
         drop(next);
         assert!(wait_for(&from, Instant::now()).unwrap().is_none(), "the one inside is still seen");
         drop(inside);
-        assert!(close(dir.path()).unwrap().is_some());
+        assert!(close(dir.path(), Instant::now() + PATIENCE).unwrap().is_some());
     }
 
     #[test]

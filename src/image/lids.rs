@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::io::ErrorKind::FileTooLarge;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,11 @@ use crate::sys::fs::{FsError, open_dir, read_file, replace_file};
 const IMPLIED: &str = "implied";
 /// Largest such file, and most bytes of names in a lid: more than a layer may write down.
 const NAMES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most bytes of such files of all the layers of one stack.
+const STACK_BYTES_MAX: usize = NAMES_BYTES_MAX;
+/// Most looks for the folders on the way to all of those paths, in all layers of one stack: about a
+/// microsecond each, and everybody else who changes the store waits.
+const LOOKS_MAX: usize = 20_000_000;
 
 /// Writes down which folders of the layer in `dir` nobody described.
 ///
@@ -57,21 +63,31 @@ pub fn folder(place: &Path) -> Option<PathBuf> {
 /// Makes the lid of the layers `dirs`, bottom first, in the folder `aside`, which must be new.
 ///
 /// # Errors
-/// What the kernel says.
+/// What the kernel says, or that so many folders of so many layers nobody described that it would take
+/// minutes.
 pub fn make(dirs: &[PathBuf], aside: &Path, owners: Owners) -> Result<(), FsError> {
     rustix::fs::mkdir(aside, Mode::RWXU).map_err(|e| FsError::new("make the folder", aside, e))?;
-    let stack = dirs.iter().map(|dir| Layer::open(dir)).collect::<Result<Vec<_>, _>>()?;
+    // Of two equal layers only the topmost one shows.
+    let is_topmost = |at: &usize| !dirs[at + 1..].contains(&dirs[*at]);
+    let mut bytes_left = STACK_BYTES_MAX;
+    let stack = (0..dirs.len()).filter(is_topmost).map(|at| Layer::open(&dirs[at], &mut bytes_left));
+    let stack = stack.collect::<Result<Vec<_>, _>>()?;
+    let paths: BTreeSet<&[u8]> =
+        stack.iter().skip(1).flat_map(|layer| &layer.implied).map(Vec::as_slice).collect();
+    let looks = paths.iter().map(|path| ends(path).count()).sum::<usize>().saturating_mul(stack.len());
+    if looks > LOOKS_MAX {
+        return Err(too_many(aside, format!("they take more than {LOOKS_MAX} looks")));
+    }
     let mut folders: BTreeMap<&[u8], Attributes> = BTreeMap::new();
-    for path in stack.iter().skip(1).flat_map(|layer| &layer.implied) {
-        if folders.contains_key(path.as_slice())
-            || !shown_in(&stack, path).is_some_and(|shown| shown.is_hidden)
-        {
+    for path in paths {
+        if folders.contains_key(path) || !shown_in(&stack, path).is_some_and(|shown| shown.is_hidden) {
             continue;
         }
         // What the lid has on the way there must be as it was too.
-        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        for end in ends.chain([path.len()]) {
-            if let Some(shown) = shown_in(&stack, &path[..end]) {
+        for end in ends(path) {
+            if !folders.contains_key(&path[..end])
+                && let Some(shown) = shown_in(&stack, &path[..end])
+            {
                 folders.insert(&path[..end], attributes(&shown.stat));
             }
         }
@@ -84,6 +100,17 @@ pub fn make(dirs: &[PathBuf], aside: &Path, owners: Owners) -> Result<(), FsErro
         tree.dir(path, &attributes)?;
     }
     tree.finish().map(|_filled| ())
+}
+
+/// Where each folder on the way to `path` ends, it itself last.
+fn ends(path: &[u8]) -> impl Iterator<Item = usize> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    slashes.chain([path.len()])
+}
+
+fn too_many(path: &Path, why: String) -> FsError {
+    let text = format!("too many folders that no layer describes: {why}");
+    FsError::new("describe the folders of an image in", path, std::io::Error::new(FileTooLarge, text))
 }
 
 /// One layer of the stack.
@@ -110,14 +137,20 @@ struct Shown {
 }
 
 impl Layer {
-    fn open(dir: &Path) -> Result<Self, FsError> {
+    /// Takes what it reads from `bytes_left`.
+    fn open(dir: &Path, bytes_left: &mut usize) -> Result<Self, FsError> {
         let fs = dir.join("fs");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(&fs, flags, Mode::empty()).map_err(|e| FsError::new("open", &fs, e))?;
-        let names = match read_file(&dir.join(IMPLIED), NAMES_BYTES_MAX as u64) {
+        let path = dir.join(IMPLIED);
+        let names = match read_file(&path, *bytes_left as u64) {
             Err(e) if e.source.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(e) if e.source.kind() == FileTooLarge => {
+                return Err(too_many(&path, format!("their names are more than {STACK_BYTES_MAX} bytes")));
+            }
             other => other?,
         };
+        *bytes_left -= names.len();
         let implied = names.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec);
         Ok(Self { root, implied: implied.collect() })
     }
@@ -132,8 +165,7 @@ impl Layer {
             Err(_other) => return Seen::Blocked,
         }
         // A folder on the way may hide what the layers below have in it.
-        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        for end in ends {
+        for end in ends(path) {
             match self.open_folder(&path[..end]) {
                 Ok(fd) if is_opaque(&fd) => return Seen::Blocked,
                 Ok(_) => {}
@@ -193,5 +225,56 @@ fn attributes(stat: &Stat) -> Attributes {
         mode: stat.st_mode & 0o7777,
         mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
         xattrs: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A layer with these folders, of which it describes none.
+    fn layer(at: &Path, implied: &[&str]) -> PathBuf {
+        for path in implied {
+            std::fs::create_dir_all(at.join("fs").join(path)).unwrap();
+        }
+        note(at, &implied.iter().map(|path| path.as_bytes().to_vec()).collect::<Vec<_>>()).unwrap();
+        at.to_owned()
+    }
+
+    #[test]
+    fn a_layer_that_is_listed_often_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let described = dir.path().join("described");
+        std::fs::create_dir_all(described.join("fs/usr/bin")).unwrap();
+        // A tenth of what a stack may have: as often as it is listed it would be too much.
+        let name = format!("usr/{}", "x".repeat(200));
+        let many = layer(&dir.path().join("many"), &[&name, "usr"]);
+        let length = (STACK_BYTES_MAX / 10).div_ceil(name.len() + 1);
+        let paths = vec![name.clone().into_bytes(); length];
+        note(&many, &paths).unwrap();
+        let mut dirs = vec![described];
+        dirs.extend(std::iter::repeat_n(many.clone(), 20));
+        make(&dirs, &dir.path().join("lid"), Owners::Record).unwrap();
+        let copies = (0..11).map(|n| {
+            let copy = layer(&dir.path().join(n.to_string()), &[&name]);
+            std::fs::copy(many.join(IMPLIED), copy.join(IMPLIED)).unwrap();
+            copy
+        });
+        let error = make(&copies.collect::<Vec<_>>(), &dir.path().join("other"), Owners::Record).unwrap_err();
+        assert!(error.source.to_string().contains("too many folders"), "{error}");
+    }
+
+    #[test]
+    fn the_looks_of_a_stack_have_a_ceiling() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = layer(&dir.path().join("deep"), &["a"]);
+        // So deep that a few thousand of them are too many, and none of them has to be there.
+        let paths: Vec<_> =
+            (0..LOOKS_MAX / 2000 + 1).map(|n| format!("{}{n}", "a/".repeat(999)).into_bytes()).collect();
+        note(&deep, &paths).unwrap();
+        let error =
+            make(&[layer(&dir.path().join("low"), &["a"]), deep], &dir.path().join("lid"), Owners::Record)
+                .unwrap_err();
+        assert!(error.source.to_string().contains("looks"), "{error}");
     }
 }

@@ -16,6 +16,7 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
@@ -393,7 +394,19 @@ impl Store {
         &self,
         change: impl FnOnce(&mut Index) -> Result<T, E>,
     ) -> Result<T, E> {
-        let _lock = self.lock_index()?;
+        let lock = self.lock_index()?;
+        self.change_locked(&lock, change)
+    }
+
+    /// The same for who holds the lock of [`Store::lock_index`] already.
+    ///
+    /// # Errors
+    /// As [`Store::change`].
+    pub fn change_locked<T, E: From<StoreError>>(
+        &self,
+        _lock: &Lock,
+        change: impl FnOnce(&mut Index) -> Result<T, E>,
+    ) -> Result<T, E> {
         let before = self.index()?;
         let mut index = before.clone();
         let changed = change(&mut index)?;
@@ -403,12 +416,21 @@ impl Store {
         Ok(changed)
     }
 
-    /// Keeps everybody else from changing `images.json`, and from bringing in what it will name.
+    /// Keeps everybody else from changing `images.json`, and from bringing in what it will name. Who
+    /// holds it may wait for the gate, so nobody inside the gate waits for it.
     ///
     /// # Errors
     /// `Fs`.
     pub fn lock_index(&self) -> Result<Lock, StoreError> {
         Lock::exclusive(&self.dir.join("lock")).map_err(StoreError::Fs)
+    }
+
+    /// The same lock, when it can be had at `until` at the latest.
+    ///
+    /// # Errors
+    /// `Busy`, or `Fs`.
+    pub fn lock_index_until(&self, until: Instant) -> Result<Lock, StoreError> {
+        leases::wait_for(&self.dir.join("lock"), until).map_err(StoreError::Fs)?.ok_or(StoreError::Busy)
     }
 
     /// A name that nothing has, of the same form as a digest.
