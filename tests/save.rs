@@ -537,7 +537,7 @@ fn a_failed_save_leaves_nothing_and_says_why() {
     let dir = command_place();
     let place = dir.path();
     for (args, kind) in [
-        (&["save", "-o", "out.tar", "example.com/a/none:1"][..], "no image `example.com/a/none:1` here"),
+        (&["save", "-o", "out.tar", "example.com/a/none:1"][..], "No such image: example.com/a/none:1"),
         (&["save", "-o", "no/such/folder/out.tar", "example.com/a/one:1"], "cannot save to"),
         (&["save", "--format", "zip", "example.com/a/one:1"], "`zip` is not a format"),
         (&["save", "--format", "oci-dir", "example.com/a/one:1"], "cannot go to standard output"),

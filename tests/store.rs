@@ -144,7 +144,7 @@ fn at_once(host: &Host, seeded: &mut Seeded, lines: Vec<Vec<String>>, kills: boo
             _ if dies_us.is_some() => ended.code == 0 || ended.code == 1 || ended.code == -9,
             "load" | "images" | "image" | "system" => ended.code == 0,
             // Somebody else may have been faster.
-            _ => ended.code == 0 || (ended.code == 1 && ended.stderr.contains("no image")),
+            _ => ended.code == 0 || (ended.code == 1 && ended.stderr.contains("No such image")),
         };
         assert!(is_fine, "{line:?}: {ended:?}");
     }
@@ -239,7 +239,7 @@ fn a_prune_while_a_container_starts_never_makes_it_fail_half_way() {
                     ran += 1;
                 }
                 _ => {
-                    ended.is_refused(&["no image `one:latest` here"]);
+                    ended.is_refused(&["No such image: one:latest"]);
                     refused += 1;
                 }
             }

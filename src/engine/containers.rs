@@ -34,15 +34,19 @@ const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 /// # Errors
 /// What kept the command from being executed.
 pub fn run(host: &Host, options: Options, warn: Warn<'_>) -> Result<Finished, Error> {
+    let places = launch::open(host, warn)?;
     let decided = decide(host, options, warn)?;
-    launch::carry_out(host, decided, warn)
+    launch::carry_out(host, places, decided, warn)
 }
 
 fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Error> {
     options.devices.iter().try_for_each(require_device)?;
+    // Before the image: a file may be a pipe that somebody has to fill, and who has read what an image is
+    // made of keeps every removal waiting.
+    let from_files = environment_files(host, &options)?;
     let Chosen { defaults: image, mounts: mut every, files } = image(host, &options, warn)?;
     let arguments = arguments(&options, &image)?;
-    let environment = environment(host, &options, &image)?;
+    let environment = environment(host, &options, from_files, &image)?;
     let user = user(host, &options, &image);
     let map = map(host, options.userns, &image, user.as_deref(), &options.groups)?;
     let capabilities = spec::capabilities(&options.cap_add, &options.cap_drop, options.privileged)?;
@@ -184,8 +188,34 @@ fn user(host: &Host, options: &Options, image: &ImageDefaults) -> Option<String>
     }
 }
 
+/// What the files of `--env-file` say.
+fn environment_files(host: &Host, options: &Options) -> Result<Vec<EnvEntry>, Error> {
+    let mut entries = Vec::new();
+    for path in &options.environment_files {
+        let path = host.cwd.join(path);
+        let bytes = fs::read_named(&path, ENV_FILE_BYTES_MAX)?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            FsError::new("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e))
+        })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let lines = text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
+        for line in lines {
+            entries.push(
+                EnvEntry::parse_line(line)
+                    .map_err(|e| Error::from(e).context(format!("in `{}`", path.display())))?,
+            );
+        }
+    }
+    Ok(entries)
+}
+
 /// The image's variables, then files, then flags; later ones win, and `-e NAME` copies ours.
-fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<Vec<String>, Error> {
+fn environment(
+    host: &Host,
+    options: &Options,
+    from_files: Vec<EnvEntry>,
+    image: &ImageDefaults,
+) -> Result<Vec<String>, Error> {
     let mut order: Vec<String> = Vec::new();
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     let mut set = |name: String, value: Option<String>| {
@@ -213,21 +243,7 @@ fn environment(host: &Host, options: &Options, image: &ImageDefaults) -> Result<
             entries.push(set);
         }
     }
-    for path in &options.environment_files {
-        let path = host.cwd.join(path);
-        let bytes = fs::read_named(&path, ENV_FILE_BYTES_MAX)?;
-        let text = String::from_utf8(bytes).map_err(|e| {
-            FsError::new("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e))
-        })?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        let lines = text.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#'));
-        for line in lines {
-            entries.push(
-                EnvEntry::parse_line(line)
-                    .map_err(|e| Error::from(e).context(format!("in `{}`", path.display())))?,
-            );
-        }
-    }
+    entries.extend(from_files);
     entries.extend(options.environment.iter().cloned());
     for entry in entries {
         match entry {

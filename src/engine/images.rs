@@ -16,6 +16,7 @@ use crate::image::store::Store;
 use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
 use crate::sys::fs::FsError;
+use crate::sys::process;
 
 /// What an image says about the containers made of it.
 #[derive(Debug, Default)]
@@ -163,12 +164,15 @@ pub fn open(host: &Host, input: Option<&Path>) -> Result<File, Error> {
     Ok(File::from(fd))
 }
 
-/// With subordinate ids this process moves to where they are its own, so that files get their true
-/// owners; without, all files are the caller's and their owners are recorded.
+/// What a process needs that brings images in: open files, and ids. With subordinate ids it moves to where
+/// they are its own, so that files get their true owners; without, all files are the caller's and their
+/// owners are recorded.
 ///
 /// # Errors
 /// When the user namespace can be made but not entered.
 pub fn take_ids(host: &Host, warn: Warn<'_>) -> Result<Owners, Error> {
+    // Each layer that is missing has a lock, and an image may have hundreds of them.
+    process::raise_open_files()?;
     let Some(map) = host.subordinate_map() else { return Ok(Owners::Record) };
     // Tried first where nothing is lost: a process that failed half-way could not go on.
     if let Err(error) = idspace::inside(&map, || Ok(())) {

@@ -153,16 +153,25 @@ pub struct Finished {
     pub error: Option<Error>,
 }
 
-/// Runs the container in the foreground and clears it away.
+/// The places of this host's containers, without what dead commands left there. That may take seconds, so
+/// it comes before the image is looked at: who has done that keeps every removal waiting.
 ///
 /// # Errors
-/// What kept the command from being executed; a command that failed is no error.
-pub fn carry_out(host: &Host, decided: Decided, warn: Warn<'_>) -> Result<Finished, Error> {
-    // The stage makes its namespaces while we prepare its plan; with limits it must wait for its cgroup.
-    let begun = decided.limits.resources().is_empty().then(|| begin(&decided, None)).transpose()?;
+/// What the kernel says.
+pub fn open(host: &Host, warn: Warn<'_>) -> Result<Places, Error> {
     host.open_data()?;
     let places = Places::open(&host.data)?;
     clear_away(host, &places, warn)?;
+    Ok(places)
+}
+
+/// Runs the container in the foreground, in one of `places`, and clears it away.
+///
+/// # Errors
+/// What kept the command from being executed; a command that failed is no error.
+pub fn carry_out(host: &Host, places: Places, decided: Decided, warn: Warn<'_>) -> Result<Finished, Error> {
+    // The stage makes its namespaces while we prepare its plan; with limits it must wait for its cgroup.
+    let begun = decided.limits.resources().is_empty().then(|| begin(&decided, None)).transpose()?;
     let mut random = [0_u8; 32];
     fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
     let id = ContainerId::from_bytes(&random);

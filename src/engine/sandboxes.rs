@@ -120,6 +120,7 @@ pub struct FileAccess {
 /// # Errors
 /// What kept the tool from being executed.
 pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Error> {
+    let places = launch::open(host, warn)?;
     let decision = match decide(host, policy, warn) {
         Ok(decision) => decision,
         Err(Undecided::Program(fault)) => {
@@ -133,7 +134,7 @@ pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Erro
     for note in &decision.notes {
         warn(note);
     }
-    launch::carry_out(host, decision.decided, warn)
+    launch::carry_out(host, places, decision.decided, warn)
 }
 
 /// Says what [`run`] would do, and starts nothing.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,14 +27,10 @@ use crate::image::layer::{CEILINGS, LayerError, Unpacked, unpack};
 use crate::image::leases::Lease;
 use crate::image::lids;
 use crate::image::store::{LayerNote, ObjectLock, Store, StoreError};
-use crate::image::stream::{Compression, Stream, Sums, digest_of};
+use crate::image::stream::{Compression, Stream, Sums, WINDOW_BYTES_SMALL, digest_of};
 use crate::image::tree::Owners;
 use crate::names::{Digest, ImageReference};
-use crate::sys::fs::{FsError, make_private_dirs, open_dir, remove_at, replace_file};
-
-/// Largest zstd window of layers that are decompressed at the same time, in bytes: what `zstd -19`
-/// asks for. Those that need more wait for each other.
-const WINDOW_BYTES_SHARED: u64 = 8 * 1024 * 1024;
+use crate::sys::fs::{FsError, make_private_dirs, open_dir, remove_at, replace_file, replace_file_synced};
 
 /// Why something cannot come into the store.
 #[derive(Debug, thiserror::Error)]
@@ -552,9 +548,12 @@ impl<'s> Staging<'s> {
         makes_folder: bool,
     ) -> Result<(Sums, Option<(Aside, Unpacked)>), StagingError> {
         let wrong = |source| StagingError::Layer(LayerError::Read { layer: name.to_owned(), source });
-        let stream = Stream::open(source, CEILINGS.bytes).map_err(wrong)?;
-        let _alone = (stream.window_bytes() > WINDOW_BYTES_SHARED)
+        let mut stream = Stream::open(source, CEILINGS.bytes).map_err(wrong)?;
+        let alone = (stream.window_bytes() > WINDOW_BYTES_SMALL)
             .then(|| self.large_window.lock().unwrap_or_else(PoisonError::into_inner));
+        if alone.is_none() {
+            stream.refuse_large_windows().map_err(wrong)?;
+        }
         if !makes_folder {
             return Ok((stream.finish().map_err(wrong)?, None));
         }
@@ -627,7 +626,7 @@ impl<'s> Staging<'s> {
             let mut note = self.store.layer_note(&dir)?;
             if !has_blob(self.store, &note.blob, note.blob_bytes) {
                 (note.blob, note.blob_bytes) = (blob, blob_bytes);
-                write_json(&dir, "layer.json", &note)?;
+                rewrite_json(&dir, "layer.json", &note)?;
             }
         }
         Ok(promoted)
@@ -753,11 +752,26 @@ fn broken(error: FsError) -> StagingError {
     StagingError::Store(StoreError::Fs(error))
 }
 
+/// Writes what [`Staging::sync`] brings to the disk with everything else.
 fn write_json(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
+    put_json(dir, name, value, replace_file)
+}
+
+/// Writes to what is in its place already.
+fn rewrite_json(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
+    put_json(dir, name, value, replace_file_synced)
+}
+
+fn put_json(
+    dir: &Path,
+    name: &str,
+    value: &impl Serialize,
+    put: fn(BorrowedFd<'_>, &OsStr, &[u8], Mode) -> Result<(), FsError>,
+) -> Result<(), StoreError> {
     let path = dir.join(name);
     let json = serde_json::to_vec(value).map_err(|source| StoreError::Json { path, source })?;
     let dir = open_dir(dir).map_err(StoreError::Fs)?;
-    replace_file(dir.as_fd(), OsStr::new(name), &json, Mode::RUSR | Mode::WUSR).map_err(StoreError::Fs)
+    put(dir.as_fd(), OsStr::new(name), &json, Mode::RUSR | Mode::WUSR).map_err(StoreError::Fs)
 }
 
 /// Moves a folder to a place where nothing is yet: rename(2) replaces no folder that is not empty.

@@ -31,7 +31,7 @@ use crate::image::stream::digest_of;
 use crate::image::tree::{Ids, Owners};
 use crate::names::{Digest, ImageReference};
 use crate::sys::fs::{
-    FsError, Lock, make_private_dirs, open_dir, random_bytes, read_file, remove_at, replace_file,
+    FsError, Lock, make_private_dirs, open_dir, random_bytes, read_file, remove_at, replace_file_synced,
 };
 
 /// Largest `images.json`, in bytes: some hundred thousand images.
@@ -62,11 +62,11 @@ pub enum StoreError {
         /// What it says.
         version: u32,
     },
-    /// Containers that are being started do not come to an end.
-    #[error("the store is in use: containers are being started, and do not come to an end")]
+    /// A load, or containers that are being started, do not come to an end.
+    #[error("the store is in use: images come in or containers are being started, and do not come to an end")]
     Busy,
-    /// There is no such image.
-    #[error("no image `{name}` here")]
+    /// There is no such image: in Docker's words, which scripts look for.
+    #[error("No such image: {name}")]
     NotFound {
         /// What was asked for.
         name: String,
@@ -451,7 +451,8 @@ impl Store {
 
     fn replace(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let dir = open_dir(dir).map_err(StoreError::Fs)?;
-        replace_file(dir.as_fd(), OsStr::new(name), bytes, Mode::RUSR | Mode::WUSR).map_err(StoreError::Fs)
+        replace_file_synced(dir.as_fd(), OsStr::new(name), bytes, Mode::RUSR | Mode::WUSR)
+            .map_err(StoreError::Fs)
     }
 
     /// What `images.json` says in this moment.

@@ -11,6 +11,11 @@ use crate::names::Digest;
 
 /// Largest zstd window, as a power of two of bytes: 2^27 is 128 MiB, what `zstd -19 --long` needs.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// Largest zstd window of what is decompressed beside others, as a power of two of bytes: what `zstd -19`
+/// asks for.
+const ZSTD_WINDOW_LOG_SMALL: u32 = 23;
+/// The same in bytes.
+pub const WINDOW_BYTES_SMALL: u64 = 1 << ZSTD_WINDOW_LOG_SMALL;
 /// A stream may always decompress to this many bytes …
 const FREE_BYTES: u64 = 64 * 1024 * 1024;
 /// … and beyond it to this many times what is stored; gzip alone can make 1032 times.
@@ -74,6 +79,7 @@ pub struct Stream<R: Read> {
     bytes: u64,
     bytes_max: u64,
     window_bytes: u64,
+    window_log_max: u32,
 }
 
 /// How a blob is stored.
@@ -159,7 +165,7 @@ impl<R: Read> Stream<R> {
             }
         };
         let hash = (is_hashed && compression != Compression::Plain).then(Sha256::new);
-        Ok(Self { decoder, hash, bytes: 0, bytes_max, window_bytes })
+        Ok(Self { decoder, hash, bytes: 0, bytes_max, window_bytes, window_log_max: ZSTD_WINDOW_LOG_MAX })
     }
 
     /// Whether nothing is decompressed.
@@ -170,6 +176,19 @@ impl<R: Read> Stream<R> {
     /// How much memory decompressing takes: the window of the first zstd frame, in bytes.
     pub fn window_bytes(&self) -> u64 {
         self.window_bytes
+    }
+
+    /// No frame may ask for a window of more than [`WINDOW_BYTES_SMALL`]: the first one says nothing of
+    /// those behind it. To be called before the first byte is read.
+    ///
+    /// # Errors
+    /// When reading has begun.
+    pub fn refuse_large_windows(&mut self) -> io::Result<()> {
+        if let Decoder::Zstd(decoder) = &mut self.decoder {
+            decoder.window_log_max(ZSTD_WINDOW_LOG_SMALL)?;
+            self.window_log_max = ZSTD_WINDOW_LOG_SMALL;
+        }
+        Ok(())
     }
 
     /// Reads what is left and tells what the whole blob was.
@@ -201,7 +220,9 @@ impl<R: Read> Read for Stream<R> {
         let read = match &mut self.decoder {
             Decoder::Plain(inner) => inner.read(buffer),
             Decoder::Gzip(decoder) => decoder.read(buffer),
-            Decoder::Zstd(decoder) => decoder.read(buffer),
+            Decoder::Zstd(decoder) => {
+                decoder.read(buffer).map_err(|e| too_large_window(e, self.window_log_max))
+            }
         }?;
         self.bytes += read as u64;
         let stored_bytes = self.decoder.stored().get_ref().1.get_ref().bytes;
@@ -221,6 +242,16 @@ impl<R: Read> Read for Stream<R> {
 }
 
 impl<R: Read> Source for Stream<R> {}
+
+/// The decoder's own words say nothing of what is allowed.
+fn too_large_window(error: io::Error, log_max: u32) -> io::Error {
+    if !error.to_string().contains("requires too much memory") {
+        return error;
+    }
+    let begin = if log_max == ZSTD_WINDOW_LOG_MAX { "" } else { " (its beginning asks for no more)" };
+    let text = format!("it needs a zstd window of more than {} bytes{begin}", 1_u64 << log_max);
+    io::Error::new(io::ErrorKind::FileTooLarge, text)
+}
 
 /// The digest of bytes in memory.
 pub fn digest_of(bytes: &[u8]) -> Digest {
@@ -272,5 +303,19 @@ mod tests {
         }
         assert_eq!(window(b"plain text and nothing else"), 0);
         assert_eq!(window(&[0x28, 0xb5, 0x2f, 0xfd]), 1 << 10);
+    }
+
+    #[test]
+    fn a_later_frame_gets_no_larger_window_than_is_allowed() {
+        let mut bytes = zstd_of(20, 10, false);
+        bytes.extend(zstd_of(25, 40 << 20, false));
+        let mut small = Stream::open(&bytes[..], 1 << 40).unwrap();
+        assert!(small.window_bytes() <= WINDOW_BYTES_SMALL);
+        small.refuse_large_windows().unwrap();
+        let error = io::copy(&mut small, &mut io::sink()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
+        assert!(error.to_string().contains("a zstd window of more than 8388608 bytes"), "{error}");
+        let mut large = Stream::open(&bytes[..], 1 << 40).unwrap();
+        assert_eq!(io::copy(&mut large, &mut io::sink()).unwrap(), (40 << 20) + 10);
     }
 }

@@ -185,11 +185,35 @@ pub fn make_private_dirs(path: &Path) -> Result<(), FsError> {
         .map_err(|e| FsError::new("make the folder", path, e))
 }
 
-/// Puts `bytes` at `dir/name` in one step: another process sees the old file or the new one.
+/// Puts `bytes` at `dir/name` in one step: another process sees the old file or the new one. After a
+/// crash of the machine it may be empty: see [`replace_file_synced`].
 ///
 /// # Errors
 /// What the kernel says; the old file is then untouched.
 pub fn replace_file(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: Mode) -> Result<(), FsError> {
+    replace(dir, name, mode, |file| file.write_all(bytes))
+}
+
+/// The same for what must not be lost: waits for the disk, so that even after a crash of the machine there
+/// is the old file or the new one.
+///
+/// # Errors
+/// As [`replace_file`].
+pub fn replace_file_synced(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    bytes: &[u8],
+    mode: Mode,
+) -> Result<(), FsError> {
+    replace(dir, name, mode, |file| file.write_all(bytes).and_then(|()| file.sync_data()))
+}
+
+fn replace(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    mode: Mode,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), FsError> {
     let wrong = |action| move |e: io::Error| FsError::new(action, name, e);
     let mut random = [0_u8; 8];
     random_bytes(&mut random).map_err(wrong("name a temporary file for"))?;
@@ -199,8 +223,7 @@ pub fn replace_file(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: Mode)
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let fd = rustix::fs::openat(dir, &temporary, flags, mode).map_err(|e| FsError::new("write", name, e))?;
     let mut file = File::from(fd);
-    let written = file
-        .write_all(bytes)
+    let written = write(&mut file)
         .and_then(|()| rustix::fs::renameat(dir, &temporary, dir, name).map_err(io::Error::from));
     if let Err(e) = written {
         // The temporary file is ours alone; when even this fails the next clean-up finds it.

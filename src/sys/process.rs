@@ -556,6 +556,17 @@ pub fn adopt_orphans() -> Result<Vec<Pid>, ProcessError> {
     }
 }
 
+/// Lets this process, and who it starts from now on, have as many files open as it may at all.
+///
+/// # Errors
+/// What the kernel says.
+pub fn raise_open_files() -> Result<(), ProcessError> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).map_err(|e| ProcessError::call("raise the limit of open files", e))
+}
+
 /// Kills every child of this process but `spared`, adopted ones too, and waits until none is left or
 /// `patience` is over: a process that hangs in the kernel must not hang us.
 pub fn end_children(spared: &[Pid], patience: Duration) {

@@ -145,7 +145,7 @@ fn a_run_fetches_what_is_not_here_and_only_when_it_may() {
     let image = Image::usual();
     let registry = Fake::good(Shelf::of(&image));
     let host = impatient();
-    host.cuddy(&["run", "--rm", "--pull", "never", &registry.it("")]).is_refused(&["no image"]);
+    host.cuddy(&["run", "--rm", "--pull", "never", &registry.it("")]).is_refused(&["No such image"]);
     assert!(registry.asked().is_empty());
     // What it runs is no program, which is found out only when the image is there.
     let ended = host.cuddy(&["run", "--rm", &registry.it("")]);

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{ErrorKind, Fault};
 use crate::image::registry::program::{ProgramError, ask};
-use crate::sys::fs::{FsError, Lock, make_private_dirs, open_dir, read_file, replace_file};
+use crate::sys::fs::{FsError, Lock, make_private_dirs, open_dir, read_file, replace_file_synced};
 
 /// Largest `config.json`, in bytes.
 const CONFIG_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -352,7 +352,7 @@ impl Credentials {
             .map_err(|e| CredentialsError::Json { path: path.clone(), line: e.line() })?;
         json.push(b'\n');
         let folder = open_dir(folder)?;
-        Ok(replace_file(folder.as_fd(), &name, &json, Mode::RUSR | Mode::WUSR)?)
+        Ok(replace_file_synced(folder.as_fd(), &name, &json, Mode::RUSR | Mode::WUSR)?)
     }
 }
 
