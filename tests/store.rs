@@ -303,6 +303,8 @@ fn while_nobody_knows_what_a_container_needs_nothing_is_removed_and_everything_e
     let mut run = host.spawn(&["run", "-i", "--rm", "one", "cat"]);
     run.write(b"up");
     run.wait_for("up");
+    // Waits until the run has written down what it needs.
+    host.cuddy(&["image", "prune", "-f"]).exits(0);
     let record = host.data().join("containers").join(&host.containers()[0]).join("state.json");
     let text = fs::read_to_string(&record).expect("it runs");
     fs::write(&record, text.replace("\"version\":2", "\"version\":3")).expect("ours");
