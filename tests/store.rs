@@ -296,6 +296,69 @@ fn what_a_running_container_uses_stays_until_it_ends() {
 }
 
 #[test]
+fn while_nobody_knows_what_a_container_needs_nothing_is_removed_and_everything_else_works() {
+    let host = Host::new();
+    archives(&host);
+    host.cuddy(&["load", "-i", "one.tar"]).exits(0);
+    let mut run = host.spawn(&["run", "-i", "--rm", "one", "cat"]);
+    run.write(b"up");
+    run.wait_for("up");
+    // Waits until the run has written down what it needs.
+    host.cuddy(&["image", "prune", "-f"]).exits(0);
+    let record = host.data().join("containers").join(&host.containers()[0]).join("state.json");
+    let text = fs::read_to_string(&record).expect("it runs");
+    fs::write(&record, text.replace("\"version\":2", "\"version\":3")).expect("ours");
+    let layers = names(&host.data().join("layers"));
+    for line in ["rmi -f one", "image prune -a -f", "system prune -a -f"] {
+        let ended = host.cuddy(&line.split(' ').collect::<Vec<_>>()).exits(1);
+        assert!(ended.stderr.contains("what a running container needs is unknown"), "{}", ended.stderr);
+    }
+    fs::write(host.data().join("owed"), "").expect("ours");
+    for line in ["images", "system df", "load -i two.tar", "run --rm two read /own"] {
+        host.cuddy(&line.split(' ').collect::<Vec<_>>()).exits(0);
+    }
+    let left = names(&host.data().join("layers"));
+    assert!(layers.iter().all(|layer| left.contains(layer)), "{layers:?} {left:?}");
+    fs::write(&record, text).expect("ours");
+    run.close_input();
+    run.end().exits(0);
+    host.cuddy(&["image", "prune", "-a", "-f"]).exits(0);
+    is_whole(&host);
+}
+
+#[test]
+fn a_run_that_waits_for_a_person_keeps_no_removal_waiting() {
+    let host = Host::new();
+    archives(&host);
+    host.cuddy(&["load", "-i", "one.tar"]).exits(0);
+    host.cuddy(&["load", "-i", "two.tar"]).exits(0);
+    let pipe = host.path("variables");
+    let made = host.command("/usr/bin/mkfifo").arg(&pipe).status().expect("every host has mkfifo");
+    assert!(made.success());
+    let run = host.spawn(&["run", "--rm", "--env-file", "variables", "two", "read", "/own"]);
+    // Opening it ends when the run has it open too: it reads.
+    let mut variables = fs::OpenOptions::new().write(true).open(&pipe).expect("ours");
+    host.cuddy(&["rmi", "-f", "one"]).exits(0);
+    std::io::Write::write_all(&mut variables, b"A=b\n").expect("it reads");
+    drop(variables);
+    assert_eq!(run.end().exits(0).text(), "more");
+}
+
+#[test]
+fn an_image_may_have_more_layers_than_a_process_has_files_at_first() {
+    let host = Host::new();
+    let layers = (0..100).map(|n| Layer::new().file(&format!("file{n}"), "x")).collect();
+    host.write("many.tar", Image::new(layers, json!({})).docker("many", plain));
+    let mut shell = host.command("/bin/sh");
+    shell
+        .args(["-c", "ulimit -Sn 64 && exec \"$@\"", "sh"])
+        .arg(harness::cuddy())
+        .args(["load", "-i", "many.tar"]);
+    Started::new(shell).end().exits(0);
+    is_whole(&host);
+}
+
+#[test]
 fn a_collection_that_died_is_finished_by_the_next_command() {
     let host = Host::new();
     archives(&host);

@@ -6,6 +6,8 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::error::{ErrorKind, Fault};
 use crate::image::header::{Kind, PATH_BYTES_MAX, TarError};
 use crate::image::stream::{Stream, Sums};
@@ -460,6 +462,51 @@ fn clean(path: &[u8], depth_max: usize) -> Result<Vec<u8>, &'static str> {
 fn shown(path: &[u8]) -> String {
     let text = path.escape_ascii().to_string();
     if text.len() > 200 { format!("{}…", text.get(..200).unwrap_or_default()) } else { text }
+}
+
+/// `owners.json`: what the files do not say themselves. Paths are bytes escaped as in Rust text.
+#[derive(Debug, Serialize)]
+pub struct OwnersJson {
+    version: u32,
+    owners: BTreeMap<String, (u32, u32)>,
+    capabilities: BTreeMap<String, String>,
+    devices: Vec<DeviceJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct DeviceJson {
+    path: String,
+    is_block: bool,
+    number: (u64, u64),
+    mode: u32,
+    owner: (u32, u32),
+}
+
+impl OwnersJson {
+    /// What it says of a layer.
+    pub fn of(unpacked: &Unpacked) -> Self {
+        let text = |path: &[u8]| path.escape_ascii().to_string();
+        Self {
+            version: 1,
+            owners: unpacked.owned.iter().map(|(path, owner)| (text(path), *owner)).collect(),
+            capabilities: unpacked
+                .capabilities
+                .iter()
+                .map(|(path, value)| (text(path), text(value)))
+                .collect(),
+            devices: unpacked
+                .devices
+                .iter()
+                .map(|device| DeviceJson {
+                    path: text(&device.path),
+                    is_block: device.is_block,
+                    number: device.number,
+                    mode: device.mode,
+                    owner: device.owner,
+                })
+                .collect(),
+        }
+    }
 }
 
 #[cfg(test)]

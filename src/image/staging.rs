@@ -23,7 +23,7 @@ use serde::Serialize;
 use crate::error::{ErrorKind, Fault};
 use crate::image::config::{ImageConfig, Platform};
 use crate::image::index::{ImageRecord, LayerRecord};
-use crate::image::layer::{CEILINGS, LayerError, Unpacked, unpack};
+use crate::image::layer::{CEILINGS, LayerError, OwnersJson, Unpacked, unpack};
 use crate::image::leases::Lease;
 use crate::image::lids;
 use crate::image::store::{LayerNote, ObjectLock, Store, StoreError};
@@ -194,24 +194,6 @@ pub struct Staging<'s> {
     // Before its lock: what is aside goes while the lock is held.
     session: Aside,
     _lock: ObjectLock,
-}
-
-/// `owners.json`: what the files do not say themselves. Paths are bytes escaped as in Rust text.
-#[derive(Serialize)]
-struct OwnersJson {
-    version: u32,
-    owners: BTreeMap<String, (u32, u32)>,
-    capabilities: BTreeMap<String, String>,
-    devices: Vec<DeviceJson>,
-}
-
-#[derive(Serialize)]
-struct DeviceJson {
-    path: String,
-    is_block: bool,
-    number: (u64, u64),
-    mode: u32,
-    owner: (u32, u32),
 }
 
 /// Reads a layer's bytes, and writes them down as they come.
@@ -675,32 +657,6 @@ impl<'s> Staging<'s> {
 impl Lacks {
     fn any(self) -> bool {
         self.folder || self.blob
-    }
-}
-
-impl OwnersJson {
-    fn of(unpacked: &Unpacked) -> Self {
-        let text = |path: &[u8]| path.escape_ascii().to_string();
-        Self {
-            version: 1,
-            owners: unpacked.owned.iter().map(|(path, owner)| (text(path), *owner)).collect(),
-            capabilities: unpacked
-                .capabilities
-                .iter()
-                .map(|(path, value)| (text(path), text(value)))
-                .collect(),
-            devices: unpacked
-                .devices
-                .iter()
-                .map(|device| DeviceJson {
-                    path: text(&device.path),
-                    is_block: device.is_block,
-                    number: device.number,
-                    mode: device.mode,
-                    owner: device.owner,
-                })
-                .collect(),
-        }
     }
 }
 

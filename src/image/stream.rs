@@ -249,7 +249,10 @@ fn too_large_window(error: io::Error, log_max: u32) -> io::Error {
         return error;
     }
     let begin = if log_max == ZSTD_WINDOW_LOG_MAX { "" } else { " (its beginning asks for no more)" };
-    let text = format!("it needs a zstd window of more than {} bytes{begin}", 1_u64 << log_max);
+    let text = format!(
+        "decompressing it takes too much memory: a zstd window of more than {} bytes{begin}",
+        1_u64 << log_max
+    );
     io::Error::new(io::ErrorKind::FileTooLarge, text)
 }
 
