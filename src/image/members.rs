@@ -161,7 +161,7 @@ pub fn seekable(
     match (Foreign::of(&first), start_of) {
         (None, Some(place)) if is_plain => Ok(place),
         (None, _) => {
-            Ok((spool(dir, Stream::open(whole, ARCHIVE_BYTES_MAX).map_err(MembersError::Read)?)?, 0))
+            Ok((spool(dir, Stream::open_unhashed(whole, ARCHIVE_BYTES_MAX).map_err(MembersError::Read)?)?, 0))
         }
         (Some(foreign), place) => {
             let (mut stored, start) = match place {
@@ -172,7 +172,8 @@ pub fn seekable(
             let stored_bytes = stored.metadata().map_err(MembersError::Read)?.len();
             let bytes_max = FOREIGN_FREE_BYTES.saturating_add(stored_bytes.saturating_mul(FOREIGN_RATIO_MAX));
             let plain = decompress(foreign, stored).map_err(MembersError::Read)?;
-            let plain = Stream::open(plain, bytes_max.min(ARCHIVE_BYTES_MAX)).map_err(MembersError::Read)?;
+            let plain =
+                Stream::open_unhashed(plain, bytes_max.min(ARCHIVE_BYTES_MAX)).map_err(MembersError::Read)?;
             Ok((spool(dir, plain)?, 0))
         }
     }
