@@ -387,10 +387,13 @@ fn skopeo_reads_every_form_and_finds_the_digests() {
     let oci = ["save", "--format", "oci-archive", "-o", "o.tar", "example.com/a/one:1"];
     succeeds(cuddy(place, &oci).output().unwrap());
     succeeds(cuddy(place, &["save", "-o", "oci:lay", "example.com/a/one:1"]).output().unwrap());
+    let legacy = ["save", "--format", "docker-archive-legacy", "-o", "legacy.tar", "example.com/a/one:1"];
+    succeeds(cuddy(place, &legacy).output().unwrap());
     let index: Value = serde_json::from_slice(&fs::read(place.join("lay/index.json")).unwrap()).unwrap();
     let digest = index["manifests"][0]["digest"].as_str().unwrap();
     for (form, keeps_digest) in [
         (format!("docker-archive:{}", at("d.tar")), false),
+        (format!("docker-archive:{}", at("legacy.tar")), false),
         (format!("oci-archive:{}", at("o.tar")), true),
         (format!("oci:{}:1", at("lay")), true),
     ] {
@@ -404,6 +407,45 @@ fn skopeo_reads_every_form_and_finds_the_digests() {
         };
         succeeds(output);
     }
+}
+
+#[test]
+fn the_layout_of_older_dockers_has_a_folder_for_each_layer_and_comes_back_whole() {
+    let dir = command_place();
+    let place = dir.path();
+    let list = |place: &Path| {
+        let lines = ["images", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"];
+        let mut ids: Vec<_> = succeeds(cuddy(place, &lines).output().unwrap())
+            .lines()
+            .filter(|line| !line.contains("<none>"))
+            .map(str::to_owned)
+            .collect();
+        ids.sort();
+        ids
+    };
+    let names = ["example.com/a/one:1", "example.com/a/two:2"];
+    let save = ["save", "--format", "docker-archive-legacy", "-o", "legacy.tar", names[0], names[1]];
+    succeeds(cuddy(place, &save).output().unwrap());
+    let bytes = fs::read(place.join("legacy.tar")).unwrap();
+    let mut archive = tar::Archive::new(&bytes[..]);
+    let members: Vec<String> =
+        archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
+    let folders = members.iter().filter(|name| name.ends_with('/')).count();
+    for file in ["VERSION", "json", "layer.tar"] {
+        assert_eq!(
+            members.iter().filter(|m| m.ends_with(&format!("/{file}"))).count(),
+            folders,
+            "{members:?}"
+        );
+    }
+    let once: std::collections::BTreeSet<_> = members.iter().collect();
+    assert_eq!(once.len(), members.len(), "nothing stands twice: {members:?}");
+    let other = tempfile::tempdir().unwrap();
+    fs::copy(place.join("legacy.tar"), other.path().join("legacy.tar")).unwrap();
+    succeeds(cuddy(other.path(), &["load", "-i", "legacy.tar"]).output().unwrap());
+    let known: Vec<_> =
+        list(place).into_iter().filter(|line| names.iter().any(|name| line.ends_with(name))).collect();
+    assert_eq!(list(other.path()), known);
 }
 
 #[test]
@@ -473,7 +515,9 @@ fn podman_loads_both_archives() {
     if tool("podman", &["--version"]).is_none() {
         return;
     }
-    for (archive, names) in [("d.tar", &both[..]), ("o.tar", &both[..1])] {
+    let legacy = ["save", "--format", "docker-archive-legacy", "-o", "legacy.tar", both[0], both[1]];
+    succeeds(cuddy(place, &legacy).output().unwrap());
+    for (archive, names) in [("d.tar", &both[..]), ("o.tar", &both[..1]), ("legacy.tar", &both[..])] {
         let path = place.join(archive).display().to_string();
         let Some(output) = podman(&["load", "-q", "-i", &path]) else { return };
         if !output.status.success() && stderr(&output).contains("namespace") {

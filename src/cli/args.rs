@@ -241,7 +241,7 @@ pub struct Save {
     /// Write this file, or the folder `oci:FOLDER`, instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// What to write: docker-archive, oci-archive or oci-dir
+    /// What to write: docker-archive, docker-archive-legacy, oci-archive or oci-dir
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Of several platforms this one, `linux/amd64`

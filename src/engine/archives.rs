@@ -277,10 +277,11 @@ pub fn target(format: Option<&str>, output: Option<&Path>) -> Result<Target, Err
             Err(error.hint("`cuddy save --format oci-dir -o FOLDER IMAGE`"))
         }
         (None | Some("docker-archive" | "docker"), output, _) => Ok(file_or_stdout(Form::Docker, output)),
+        (Some("docker-archive-legacy"), output, _) => Ok(file_or_stdout(Form::DockerLegacy, output)),
         (Some("oci-archive" | "oci"), output, _) => Ok(file_or_stdout(Form::Oci, output)),
         (Some(other), ..) => {
             let error = Error::new(ErrorKind::Usage, format!("`{other}` is not a format of archives"));
-            Err(error.hint("`docker-archive`, `oci-archive` and `oci-dir` are"))
+            Err(error.hint("`docker-archive`, `docker-archive-legacy`, `oci-archive` and `oci-dir` are"))
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::image::config::Platform;
 use crate::image::manifest::{CONFIG_TYPE, Descriptor, INDEX_TYPE, MANIFEST_TYPE, NAME_CONTAINERD, NAME_OCI};
+use crate::image::stream::digest_of;
 use crate::names::{Digest, ImageReference};
 
 /// `oci-layout` of image-spec 1.
@@ -112,36 +113,90 @@ pub struct DockerEntry {
     pub names: Vec<ImageReference>,
 }
 
+impl DockerEntry {
+    /// The digest of its topmost layer; of its configuration when it has none.
+    pub fn top(&self) -> Digest {
+        self.diff_ids.last().unwrap_or(&self.id).clone()
+    }
+
+    /// The same as the layout of Docker before version 25 calls it.
+    pub fn legacy_top(&self) -> Digest {
+        legacy_layers(&self.diff_ids).pop().map_or_else(|| self.id.clone(), |layer| layer.id)
+    }
+}
+
 /// Where a blob is in a layout.
 pub fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
+/// A layer as Docker before version 25 saved it: a folder of three files, called by `id`, which stands for
+/// the layer and all that is below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyLayer {
+    /// Names its folder.
+    pub id: Digest,
+    /// Digest of its `layer.tar`.
+    pub diff_id: Digest,
+    /// Its `json`.
+    pub json: Vec<u8>,
+}
+
+/// The layers of an image in the layout of Docker before version 25, bottom first.
+pub fn legacy_layers(diff_ids: &[Digest]) -> Vec<LegacyLayer> {
+    let mut layers: Vec<LegacyLayer> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        let parent = layers.last().map(|layer| layer.id.clone());
+        let id = digest_of(format!("{parent:?} {diff_id}").as_bytes());
+        let mut json = json!({ "id": id.hex(), "created": "1970-01-01T00:00:00Z", "container_config": {} });
+        if let Some(parent) = parent {
+            json["parent"] = json!(parent.hex());
+        }
+        layers.push(LegacyLayer { id, diff_id: diff_id.clone(), json: json.to_string().into_bytes() });
+    }
+    layers
+}
+
 /// Docker's `manifest.json`.
 pub fn docker_manifest(entries: &[DockerEntry]) -> Vec<u8> {
+    manifest_json(entries, &blob_path, &|diff_ids| diff_ids.iter().map(blob_path).collect())
+}
+
+/// The same for the layout of Docker before version 25.
+pub fn legacy_manifest(entries: &[DockerEntry]) -> Vec<u8> {
+    let layers = |diff_ids: &[Digest]| {
+        legacy_layers(diff_ids).iter().map(|layer| format!("{}/layer.tar", layer.id.hex())).collect()
+    };
+    manifest_json(entries, &|id| format!("{}.json", id.hex()), &layers)
+}
+
+fn manifest_json(
+    entries: &[DockerEntry],
+    config: &dyn Fn(&Digest) -> String,
+    layers: &dyn Fn(&[Digest]) -> Vec<String>,
+) -> Vec<u8> {
     let entry = |entry: &DockerEntry| {
         let tags: Vec<String> = entry.names.iter().map(ImageReference::familiar).collect();
-        let layers: Vec<String> = entry.diff_ids.iter().map(blob_path).collect();
         json!({
-            "Config": blob_path(&entry.id),
+            "Config": config(&entry.id),
             "RepoTags": if tags.is_empty() { Value::Null } else { json!(tags) },
-            "Layers": layers,
+            "Layers": layers(&entry.diff_ids),
         })
     };
     Value::Array(entries.iter().map(entry).collect()).to_string().into_bytes()
 }
 
-/// Docker's `repositories`: which topmost layer a tag means. Only what is older than `manifest.json`
-/// reads it.
-pub fn repositories(entries: &[DockerEntry]) -> Vec<u8> {
-    let mut repositories: BTreeMap<String, BTreeMap<&str, &str>> = BTreeMap::new();
+/// Docker's `repositories`: which topmost layer, called as `top` calls it, a tag means. Only what is older
+/// than `manifest.json` reads it.
+pub fn repositories(entries: &[DockerEntry], top: impl Fn(&DockerEntry) -> Digest) -> Vec<u8> {
+    let mut repositories: BTreeMap<String, BTreeMap<&str, String>> = BTreeMap::new();
     for entry in entries {
-        let top = entry.diff_ids.last().unwrap_or(&entry.id);
+        let top = top(entry);
         for name in &entry.names {
             let Some(tag) = name.tag() else { continue };
             let familiar = name.familiar();
             let repository = familiar.strip_suffix(&format!(":{tag}")).unwrap_or(&familiar);
-            repositories.entry(repository.to_owned()).or_default().insert(tag, top.hex());
+            repositories.entry(repository.to_owned()).or_default().insert(tag, top.hex().to_owned());
         }
     }
     json!(repositories).to_string().into_bytes()
@@ -150,7 +205,6 @@ pub fn repositories(entries: &[DockerEntry]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::stream::digest_of;
 
     fn entry(content: &str, names: &[&str]) -> Entry {
         let names = names.iter().map(|name| name.parse().expect("it is a name")).collect();
@@ -199,10 +253,26 @@ mod tests {
         let names = ["a:1", "example.com/b/c:2"].map(|name| name.parse().expect("it is a name"));
         let (id, layer) = (digest_of(b"config"), digest_of(b"layer"));
         let entry = DockerEntry { id, diff_ids: vec![layer.clone()], names: names.into() };
-        let json: Value = serde_json::from_slice(&repositories(std::slice::from_ref(&entry))).expect("JSON");
+        let json: Value =
+            serde_json::from_slice(&repositories(std::slice::from_ref(&entry), DockerEntry::top))
+                .expect("JSON");
         assert_eq!(json, json!({"a": {"1": layer.hex()}, "example.com/b/c": {"2": layer.hex()}}));
         let json: Value = serde_json::from_slice(&docker_manifest(&[entry])).expect("JSON");
         assert_eq!(json[0]["RepoTags"], json!(["a:1", "example.com/b/c:2"]));
         assert_eq!(json[0]["Layers"][0], blob_path(&layer));
+    }
+
+    #[test]
+    fn a_folder_of_the_older_layout_stands_for_its_layer_and_those_below() {
+        let (one, two) = (digest_of(b"one"), digest_of(b"two"));
+        let both = legacy_layers(&[one.clone(), two.clone()]);
+        assert_eq!(legacy_layers(std::slice::from_ref(&one)), both[..1]);
+        assert_ne!(legacy_layers(std::slice::from_ref(&two))[0].id, both[1].id);
+        let json: Value = serde_json::from_slice(&both[1].json).expect("JSON");
+        assert_eq!(json["parent"], both[0].id.hex());
+        let entry = DockerEntry { id: digest_of(b"config"), diff_ids: vec![one, two], names: Vec::new() };
+        assert_eq!(entry.legacy_top(), both[1].id);
+        let json: Value = serde_json::from_slice(&legacy_manifest(&[entry])).expect("JSON");
+        assert_eq!(json[0]["Layers"][1], format!("{}/layer.tar", both[1].id.hex()));
     }
 }

@@ -5,7 +5,7 @@
 //! tar, its layers uncompressed. An OCI form has the layers and the manifest as they came, byte for
 //! byte. Every byte is hashed on its way out: what the disk has changed is never passed on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -116,6 +116,8 @@ pub struct Chosen {
 pub enum Form {
     /// What Docker saves today; every `docker load`, podman and skopeo read it.
     Docker,
+    /// What Docker saved before version 25: a folder for each layer. For who reads archives by their names.
+    DockerLegacy,
     /// An OCI layout as a tar.
     Oci,
 }
@@ -149,28 +151,62 @@ struct Content {
 pub fn write(store: &Store, images: &[Chosen], form: Form, out: &mut dyn Write) -> Result<(), SaveError> {
     let content = Content::of(store, images, form)?;
     let wrong = SaveError::Write;
-    for dir in ["blobs/", "blobs/sha256/"] {
-        out.write_all(&header(dir, 0)).map_err(wrong)?;
-    }
-    for (digest, blob) in &content.blobs {
-        out.write_all(&header(&blob_path(digest), blob.bytes)).map_err(wrong)?;
-        blob.copy(digest, out)?;
-        out.write_all(&[0; BLOCK][..padding(blob.bytes)]).map_err(wrong)?;
-    }
-    let mut documents = vec![("index.json", layout::index(&content.entries, None))];
-    if let Some(docker) = &content.docker {
-        documents.push(("manifest.json", layout::docker_manifest(docker)));
-        documents.push(("oci-layout", OCI_LAYOUT.into()));
-        documents.push(("repositories", layout::repositories(docker)));
+    if form == Form::DockerLegacy {
+        put_legacy(&content, out)?;
     } else {
-        documents.push(("oci-layout", OCI_LAYOUT.into()));
-    }
-    for (name, bytes) in documents {
-        out.write_all(&header(name, bytes.len() as u64)).map_err(wrong)?;
-        out.write_all(&bytes).map_err(wrong)?;
-        out.write_all(&[0; BLOCK][..padding(bytes.len() as u64)]).map_err(wrong)?;
+        put_layout(&content, out)?;
     }
     out.write_all(&[0; 2 * BLOCK]).and_then(|()| out.flush()).map_err(wrong)
+}
+
+fn put_layout(content: &Content, out: &mut dyn Write) -> Result<(), SaveError> {
+    for dir in ["blobs/", "blobs/sha256/"] {
+        out.write_all(&header(dir, 0)).map_err(SaveError::Write)?;
+    }
+    for (digest, blob) in &content.blobs {
+        put_blob(&blob_path(digest), digest, blob, out)?;
+    }
+    put_document("index.json", &layout::index(&content.entries, None), out)?;
+    if let Some(docker) = &content.docker {
+        put_document("manifest.json", &layout::docker_manifest(docker), out)?;
+    }
+    put_document("oci-layout", OCI_LAYOUT.as_bytes(), out)?;
+    match &content.docker {
+        Some(docker) => put_document("repositories", &layout::repositories(docker, DockerEntry::top), out),
+        None => Ok(()),
+    }
+}
+
+fn put_legacy(content: &Content, out: &mut dyn Write) -> Result<(), SaveError> {
+    let images = content.docker.as_deref().unwrap_or_default();
+    let mut written = BTreeSet::new();
+    for image in images {
+        for layer in layout::legacy_layers(&image.diff_ids) {
+            if !written.insert(layer.id.clone()) {
+                continue;
+            }
+            let folder = layer.id.hex();
+            out.write_all(&header(&format!("{folder}/"), 0)).map_err(SaveError::Write)?;
+            put_document(&format!("{folder}/VERSION"), b"1.0", out)?;
+            put_document(&format!("{folder}/json"), &layer.json, out)?;
+            put_blob(&format!("{folder}/layer.tar"), &layer.diff_id, &content.blobs[&layer.diff_id], out)?;
+        }
+        put_blob(&format!("{}.json", image.id.hex()), &image.id, &content.blobs[&image.id], out)?;
+    }
+    put_document("manifest.json", &layout::legacy_manifest(images), out)?;
+    put_document("repositories", &layout::repositories(images, DockerEntry::legacy_top), out)
+}
+
+fn put_blob(name: &str, digest: &Digest, blob: &Blob, out: &mut dyn Write) -> Result<(), SaveError> {
+    out.write_all(&header(name, blob.bytes)).map_err(SaveError::Write)?;
+    blob.copy(digest, out)?;
+    out.write_all(&[0; BLOCK][..padding(blob.bytes)]).map_err(SaveError::Write)
+}
+
+fn put_document(name: &str, bytes: &[u8], out: &mut dyn Write) -> Result<(), SaveError> {
+    out.write_all(&header(name, bytes.len() as u64)).map_err(SaveError::Write)?;
+    out.write_all(bytes).map_err(SaveError::Write)?;
+    out.write_all(&[0; BLOCK][..padding(bytes.len() as u64)]).map_err(SaveError::Write)
 }
 
 /// The same into the file `path`: whole or not at all.
@@ -268,11 +304,8 @@ fn has(blobs: BorrowedFd<'_>, digest: &Digest, bytes: u64) -> bool {
 impl Content {
     fn of(store: &Store, images: &[Chosen], form: Form) -> Result<Self, SaveError> {
         let index = store.index().map_err(SaveError::Store)?;
-        let mut content = Self {
-            blobs: BTreeMap::new(),
-            entries: Vec::new(),
-            docker: (form == Form::Docker).then(Vec::new),
-        };
+        let mut content =
+            Self { blobs: BTreeMap::new(), entries: Vec::new(), docker: (form != Form::Oci).then(Vec::new) };
         for Chosen { id, names } in images {
             let record = index.images.get(id).ok_or_else(|| {
                 SaveError::Store(StoreError::NotFound { name: id.to_string(), similar: Vec::new() })
