@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Mutex;
 
-use serde_json::json;
 use ureq::http::Method;
 
 use crate::error::{ErrorKind, Fault};
-use crate::image::index::{ImageRecord, Index};
-use crate::image::manifest::{Descriptor, Document as Parsed, MANIFEST_BYTES_MAX, ManifestError};
+use crate::image::index::{ImageRecord, Index, LayerRecord};
+use crate::image::layout::{self, descriptor};
+use crate::image::manifest::{
+    Descriptor, Document as Parsed, MANIFEST_BYTES_MAX, MANIFEST_TYPE, ManifestError,
+};
 use crate::image::registry::client::{ClientError, Repository};
 use crate::image::registry::event::{Event, Step, Tell};
 use crate::image::registry::http::{Answer, Payload, Request, pause};
@@ -24,8 +26,6 @@ use crate::sys::fs::{FsError, open_regular, read_file};
 const PARALLEL_MAX: usize = 3;
 /// Repositories that the registry is asked to take a layer from.
 const MOUNTS_MAX: usize = 3;
-/// What a manifest is that does not say it.
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Why an image cannot be pushed.
 #[derive(Debug, thiserror::Error)]
@@ -107,16 +107,11 @@ pub fn pack(store: &Store, id: &Digest, record: &ImageRecord) -> Result<Parcel, 
             bytes
         }
         None => {
-            let config_bytes = store.config_bytes(id)?.len();
-            let layers: Vec<_> = record.layers.iter().map(|layer| {
-                json!({ "mediaType": layer.media_type, "digest": layer.blob, "size": layer.bytes })
-            }).collect();
-            let config = json!({
-                "mediaType": "application/vnd.oci.image.config.v1+json", "digest": id, "size": config_bytes,
-            });
-            let manifest =
-                json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers });
-            manifest.to_string().into_bytes()
+            // The same that `save` writes for it, so that both give it one digest.
+            let config_bytes = store.config_bytes(id)?.len() as u64;
+            let layer = |layer: &LayerRecord| descriptor(&layer.media_type, &layer.blob, layer.bytes);
+            let layers: Vec<Descriptor> = record.layers.iter().map(layer).collect();
+            layout::manifest(id, config_bytes, &layers)
         }
     };
     let object = record.manifest.as_ref().unwrap_or(id).to_string();
@@ -125,7 +120,7 @@ pub fn pack(store: &Store, id: &Digest, record: &ImageRecord) -> Result<Parcel, 
         return Err(ManifestError::Kind { object, found, expected }.into());
     };
     let said: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    let media_type = said["mediaType"].as_str().unwrap_or(OCI_MANIFEST).to_owned();
+    let media_type = said["mediaType"].as_str().unwrap_or(MANIFEST_TYPE).to_owned();
     let names = record.layers.iter().map(|layer| layer.diff_id.clone());
     let layers = names.zip(manifest.layers).collect();
     Ok(Parcel { id: id.clone(), media_type, bytes, config: manifest.config, layers })
