@@ -14,7 +14,7 @@ mod tidy {
 }
 
 /// Packages in `Cargo.lock`: each one is code that we answer for.
-const PACKAGES_MAX: usize = 185;
+const PACKAGES_MAX: usize = 311;
 /// Places in `src/sys` that say `unsafe`. Lower it when one goes; raise it only with a reason in the commit.
 const UNSAFE: usize = 16;
 /// Lines of code of one file, tests, comments and blank lines apart.
@@ -69,12 +69,26 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
         &["mcp", "image::registry", "container::network", "api"],
         "a process that calls libcontainer has one thread",
     ),
-    (&["hyper", "rustls", "ureq", "reqwest"], &["image::registry", "api"], "HTTP stays at the edge"),
+    (
+        &["hyper", "hyper_util", "http_body_util", "tokio_rustls", "rustls", "ureq", "reqwest"],
+        &["image::registry", "mcp::http", "api"],
+        "HTTP stays at the edge",
+    ),
+    (
+        &["toml", "jsonc_parser", "saphyr"],
+        &["engine::config"],
+        "every format of a configuration becomes one tree with places first",
+    ),
+    (
+        &["tree_sitter", "ignore", "grep_searcher", "grep_regex", "grep_matcher", "nucleo_matcher", "imara_diff"],
+        &["workspace"],
+        "what reads an agent's folder stays in the part that is about folders",
+    ),
     (
         &["std::thread::spawn", "std::thread::scope", "std::thread::Builder"],
         // Who loads or fetches an image never calls libcontainer in that process.
-        &["mcp", "api", "image::archive", "image::registry::pull", "image::registry::push"],
-        "a process that calls libcontainer has one thread; one that pulls never does",
+        &["mcp", "api", "workspace", "image::archive", "image::registry::pull", "image::registry::push"],
+        "a process that calls libcontainer has one thread; one that pulls or serves never does",
     ),
     (
         &["std::fs::read", "std::fs::read_to_string"],
