@@ -149,6 +149,9 @@ pub mod container {
     pub mod lifecycle;
 }
 
+/// One folder an agent works in; never runs anything.
+pub mod workspace {}
+
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
 
 /// The verbs, the one door for every surface.
@@ -206,6 +209,9 @@ pub mod engine {
 }
 
 // ── surfaces: know engine, ground and pure types only ───────────────────────────────────────────
+
+/// The Model Context Protocol: our own servers, and the gateway in front of others.
+pub mod mcp {}
 
 /// The command line.
 pub mod cli {

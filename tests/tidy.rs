@@ -80,7 +80,7 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
         "every format of a configuration becomes one tree with places first",
     ),
     (
-        &["tree_sitter", "ignore", "grep_searcher", "grep_regex", "grep_matcher", "nucleo_matcher", "imara_diff"],
+        &["tree_sitter", "ignore", "grep_searcher", "grep_regex", "grep_matcher", "frizbee", "imara_diff"],
         &["workspace"],
         "what reads an agent's folder stays in the part that is about folders",
     ),
