@@ -212,6 +212,12 @@ pub mod engine {
 
 /// The Model Context Protocol: our own servers, and the gateway in front of others.
 pub mod mcp {
+    /// ○ JSON-RPC messages as text: looked into by pieces, changed by splicing.
+    pub mod message;
+    /// What joins the gateway to one server: a queue each way.
+    pub mod link;
+    /// What joins a front to the hub: conversations.
+    pub mod session;
     /// ● Our own MCP servers: a table of tools on standard input and output.
     pub mod toolbox;
 }
