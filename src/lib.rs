@@ -158,6 +158,21 @@ pub mod workspace {}
 pub mod engine {
     /// ● The host: its folders, its user, what it lets us do.
     pub mod host;
+    /// Configurations of MCP servers: every format into one kind of value.
+    pub mod config {
+        /// ○ One tree with places, whatever the language.
+        pub mod document;
+        /// ○ JSON with comments into a document.
+        pub mod from_json;
+        /// ○ TOML into a document.
+        pub mod from_toml;
+        /// ○ YAML into a document.
+        pub mod from_yaml;
+        /// ○ Placeholders and what they stand for.
+        pub mod variables;
+        /// ○ MCP servers as somebody configured them.
+        pub mod servers;
+    }
     /// ● `@host`: the host's own system folders as an image.
     pub mod host_image;
     /// ○ What an ELF program asks the loader for.
