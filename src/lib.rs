@@ -215,7 +215,10 @@ pub mod engine {
 // ── surfaces: know engine, ground and pure types only ───────────────────────────────────────────
 
 /// The Model Context Protocol: our own servers, and the gateway in front of others.
-pub mod mcp {}
+pub mod mcp {
+    /// ● Our own MCP servers: a table of tools on standard input and output.
+    pub mod toolbox;
+}
 
 /// The command line.
 pub mod cli {
