@@ -221,6 +221,10 @@ pub mod engine {
     pub mod trials;
     /// ● Reads and tries what this host can do.
     pub mod facts;
+    /// ○ What an MCP server offers, byte for byte, and what makes two offers different.
+    pub mod offer;
+    /// ● What MCP servers offered when they last answered, and what of it was accepted.
+    pub mod catalogue;
 }
 
 // ── surfaces: know engine, ground and pure types only ───────────────────────────────────────────
