@@ -150,7 +150,14 @@ pub mod container {
 }
 
 /// One folder an agent works in; never runs anything.
-pub mod workspace {}
+pub mod workspace {
+    /// ○ Why something was not done, in words that a client can branch on.
+    pub mod refusal;
+    /// ○ What a client's path means: which root, which way beneath it; what is protected.
+    pub mod path;
+    /// ● The one owner of root descriptors: every way is opened beneath one.
+    pub mod root;
+}
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
 
