@@ -244,6 +244,26 @@ pub mod mcp {
     pub mod link;
     /// What joins a front to the hub: conversations.
     pub mod session;
+    /// ○ The names that clients see, and which server an address belongs to.
+    pub mod names;
+    /// ○ The two eras of the protocol, and every translation between them.
+    pub mod era;
+    /// What the hub knows: servers, instances, clients, requests under way.
+    pub mod state;
+    /// The life of a server behind the hub.
+    pub mod instances;
+    /// What clients are shown of all servers.
+    pub mod lists;
+    /// What servers ask clients.
+    pub mod questions;
+    /// What servers say.
+    pub mod answers;
+    /// Who wants to hear of changes.
+    pub mod subscriptions;
+    /// What clients say.
+    pub mod calls;
+    /// One task that takes notice of everything, and of the clock.
+    pub mod hub;
     /// ● Our own MCP servers: a table of tools on standard input and output.
     pub mod toolbox;
 }
