@@ -244,6 +244,35 @@ pub mod mcp {
     pub mod link;
     /// What joins a front to the hub: conversations.
     pub mod session;
+    /// Streamable HTTP: the gateway's own front, and servers that are reached by it.
+    pub mod http {
+        /// ○ Where the front listens.
+        pub mod address;
+        /// ○ Headers: who asks, what is accepted, which session.
+        pub mod headers;
+        /// ○ What of a request stands in its headers too, and whether both say the same.
+        pub mod mirror;
+        /// ○ What HTTP must know of a message: what it is, and which revision it speaks.
+        pub mod envelope;
+        /// ○ Server-sent events, written and read.
+        pub mod sse;
+        /// ● Connections with a deadline for who takes nothing.
+        pub mod patience;
+        /// ● The token that a client shows.
+        pub mod token;
+        /// ● One stream to a client, which can be resumed.
+        pub mod stream;
+        /// ● Sessions of the revisions that have them.
+        pub mod sessions;
+        /// ● The bodies of our answers.
+        pub mod body;
+        /// ● The revisions with sessions.
+        pub mod legacy;
+        /// ● The revision in which each request stands alone.
+        pub mod modern;
+        /// ● Who may connect, how much and for how long, and which part answers.
+        pub mod front;
+    }
     /// ● Our own MCP servers: a table of tools on standard input and output.
     pub mod toolbox;
 }
