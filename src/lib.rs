@@ -19,7 +19,9 @@ pub mod sys {
     /// ● Datagrams between two of our processes, with a descriptor on board.
     pub mod channel;
 }
-/// ● What was done, by whom, and how it ended: one line each.
+/// ○ What ties the lines of a record together, and where it is torn.
+pub mod chain;
+/// ● What was done, by whom, and how it ended: one line each, chained.
 pub mod audit;
 
 // ── three parts that do not know each other ─────────────────────────────────────────────────────
@@ -228,6 +230,8 @@ pub mod engine {
     pub mod trials;
     /// ● Reads and tries what this host can do.
     pub mod facts;
+    /// ● The audit read back: what was done, and whether the record is whole.
+    pub mod trail;
     /// ○ What an MCP server offers, byte for byte, and what makes two offers different.
     pub mod offer;
     /// ● What MCP servers offered when they last answered, and what of it was accepted.
@@ -314,6 +318,10 @@ pub mod cli {
     pub mod archives;
     /// ● `mcp run`.
     pub mod mcp;
+    /// ● `mcp diff`, `mcp accept`.
+    pub mod catalogue;
+    /// ● `audit show`, `audit verify`.
+    pub mod audit;
     /// ● `doctor`, `version`, `system`.
     pub mod system;
 }

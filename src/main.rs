@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use cuddy::cli::args::{self, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
-use cuddy::cli::{archives, containers, images, mcp, registries, system, terminal};
+use cuddy::cli::args::{self, AuditVerb, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
+use cuddy::cli::{archives, audit, catalogue, containers, images, mcp, registries, system, terminal};
 use cuddy::container::stage;
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
@@ -69,6 +69,12 @@ fn carry_out(parsed: Cuddy) -> i32 {
         Verb::Search(args) => code(registries::search(&host, &args)),
         Verb::Mcp(args) => match args.verb {
             McpVerb::Run(args) => mcp::run(&host, *args),
+            McpVerb::Diff(args) => code(catalogue::diff(&host, &args)),
+            McpVerb::Accept(args) => code(catalogue::accept(&host, &args)),
+        },
+        Verb::Audit(args) => match args.verb {
+            AuditVerb::Show(args) => code(audit::show(&host, &args)),
+            AuditVerb::Verify(args) => audit::verify(&host, &args),
         },
         Verb::Doctor(args) => system::doctor(&host, &args),
         Verb::Version => code(system::version()),
