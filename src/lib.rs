@@ -141,6 +141,10 @@ pub mod container {
     pub mod walls;
     /// ● The only caller of libcontainer.
     pub mod runtime;
+    /// ● Files of a container, from within: read, write, list.
+    pub mod files;
+    /// ● A command that is brought into a container that runs, behind the same walls.
+    pub mod exec;
     /// ● The stage: the process that makes the namespaces and holds the container.
     pub mod stage;
     /// ● A terminal of ours and a terminal inside: bytes, size, raw mode.
