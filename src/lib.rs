@@ -204,6 +204,12 @@ pub mod engine {
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
     pub mod sandboxes;
+    /// ● One command in a sandbox while it runs: input, output, end.
+    pub mod errands;
+    /// ● Sandboxes that stay: made, entered by commands, stopped, removed.
+    pub mod boxes;
+    /// ● Files of a sandbox that stays: read, written, listed, copied, from within.
+    pub mod box_files;
     /// ○ What a host can do, judged from facts: what follows, and the line that fixes it.
     pub mod doctor;
     /// ● Tries what a container needs, each time in a child process.

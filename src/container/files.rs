@@ -50,6 +50,8 @@ pub enum FileTask {
         make_folders: bool,
         /// Mode of a new file.
         mode: u32,
+        /// How many bytes must come, no more and no less, for the file to be put in its place.
+        expected: Option<u64>,
     },
     /// The entries of a folder, as JSON to standard output.
     List {
@@ -98,7 +100,9 @@ pub struct Listing {
 pub fn carry_out(task: &FileTask) -> i32 {
     let done = match task {
         FileTask::Read { path, offset, bytes_max } => read(path, *offset, *bytes_max),
-        FileTask::Write { path, how, make_folders, mode } => write(path, *how, *make_folders, *mode),
+        FileTask::Write { path, how, make_folders, mode, expected } => {
+            write(path, *how, *make_folders, *mode, *expected)
+        }
         FileTask::List { path } => list(path),
     };
     let (text, code) = match done {
@@ -181,7 +185,13 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<u64> {
     }
 }
 
-fn write(path: &Path, how: Writing, make_folders: bool, mode: u32) -> Result<Entry, Error> {
+fn write(
+    path: &Path,
+    how: Writing,
+    make_folders: bool,
+    mode: u32,
+    expected: Option<u64>,
+) -> Result<Entry, Error> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let (true, Some(folder)) = (make_folders, folder) {
         std::fs::create_dir_all(folder).map_err(wrong("make the folders above", path))?;
@@ -195,7 +205,10 @@ fn write(path: &Path, how: Writing, make_folders: bool, mode: u32) -> Result<Ent
     }
     // The file is whole or it is not there: it is written beside its place and moved.
     let (beside, mut file) = make_beside(path, mode).map_err(&failed)?;
-    let placed = copy(&mut input, &mut file).and_then(|_| place(&beside, path, how, &file));
+    let placed = copy(&mut input, &mut file).and_then(|moved| match expected {
+        Some(bytes) if bytes != moved => Err(io::Error::other(format!("{moved} bytes came of {bytes}"))),
+        _ => place(&beside, path, how, &file),
+    });
     if let Err(e) = placed {
         let _gone = std::fs::remove_file(&beside);
         return Err(failed(e));
