@@ -143,6 +143,10 @@ pub mod container {
     pub mod walls;
     /// ● The only caller of libcontainer.
     pub mod runtime;
+    /// ● Files of a container, from within: read, write, list.
+    pub mod files;
+    /// ● A command that is brought into a container that runs, behind the same walls.
+    pub mod exec;
     /// ● The stage: the process that makes the namespaces and holds the container.
     pub mod stage;
     /// ● A terminal of ours and a terminal inside: bytes, size, raw mode.
@@ -224,6 +228,12 @@ pub mod engine {
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
     pub mod sandboxes;
+    /// ● One command in a sandbox while it runs: input, output, end.
+    pub mod errands;
+    /// ● Sandboxes that stay: made, entered by commands, stopped, removed.
+    pub mod boxes;
+    /// ● Files of a sandbox that stays: read, written, listed, copied, from within.
+    pub mod box_files;
     /// ○ What a host can do, judged from facts: what follows, and the line that fixes it.
     pub mod doctor;
     /// ● Tries what a container needs, each time in a child process.
