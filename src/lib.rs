@@ -155,6 +155,12 @@ pub mod workspace {
     pub mod refusal;
     /// ○ What a client's path means: which root, which way beneath it; what is protected.
     pub mod path;
+    /// ○ Bytes into text and back: encodings, line ends, lines.
+    pub mod text;
+    /// ○ Differences by lines, the unified form, the merge of two changes.
+    pub mod diff;
+    /// ○ Where a text to replace stands, and the text after it is replaced.
+    pub mod edit;
     /// ● The one owner of root descriptors: every way is opened beneath one.
     pub mod root;
 }
