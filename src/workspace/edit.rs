@@ -308,7 +308,7 @@ fn by_lines(lines: &Lines<'_>, old: &str, new: &str, level: Level) -> Result<Vec
 }
 
 /// A line as a step sees it.
-fn seen(line: &str, level: Level) -> String {
+pub fn seen(line: &str, level: Level) -> String {
     match level {
         Level::Exact => line.to_owned(),
         Level::LineEnds => line.trim_end_matches(is_blank).to_owned(),
@@ -329,7 +329,11 @@ fn plain(c: char) -> char {
 }
 
 /// How the file's indentation follows from that of the old text.
-enum Shift {
+#[derive(Debug)]
+pub struct Shift(Rule);
+
+#[derive(Debug)]
+enum Rule {
     /// It has this in front.
     Deeper(String),
     /// It lacks this in front.
@@ -339,6 +343,14 @@ enum Shift {
 }
 
 impl Shift {
+    /// A new line with the indentation of the file; `None` when the rule has none for it.
+    pub fn line(&self, line: &str) -> Option<String> {
+        let body = line.trim_start_matches(is_blank);
+        if body.is_empty() { Some(line.to_owned()) } else { Some(self.0.apply(indent(line))? + body) }
+    }
+}
+
+impl Rule {
     fn apply(&self, indent: &str) -> Option<String> {
         match self {
             Self::Deeper(more) => Some(format!("{more}{indent}")),
@@ -389,20 +401,20 @@ fn width(indent: &str, tab: usize) -> usize {
 
 /// The new text with the file's indentation instead of the old text's; `None` when no rule fits every line.
 fn indented(old: &str, here: &[&str], new: &str) -> Option<String> {
-    let pairs: Vec<(&str, &str)> = old
-        .lines()
-        .zip(here)
-        .filter(|(line, _)| !line.trim_matches(is_blank).is_empty())
-        .map(|(line, here)| (indent(line), indent(here)))
-        .collect();
-    let (first_old, first_here) = pairs.first()?;
-    let fits = |shift: &Shift| pairs.iter().all(|(old, here)| shift.apply(old).as_deref() == Some(here));
-    let shift = Shift::candidates(first_old, first_here).into_iter().find(fits)?;
-    let lines = new.split('\n').map(|line| {
-        let body = line.trim_start_matches(is_blank);
-        if body.is_empty() { Some(line.to_owned()) } else { Some(shift.apply(indent(line))? + body) }
-    });
+    let old: Vec<&str> = old.lines().collect();
+    let shift = shift(&old, here)?;
+    let lines = new.split('\n').map(|line| shift.line(line));
     lines.collect::<Option<Vec<_>>>().map(|lines| lines.join("\n"))
+}
+
+/// How the indentation of lines of a file follows from that of the same lines in a request.
+pub fn shift(old: &[&str], here: &[&str]) -> Option<Shift> {
+    let has_text = |(line, _): &(&str, &str)| !line.trim_matches(is_blank).is_empty();
+    let pairs = old.iter().copied().zip(here.iter().copied()).filter(has_text);
+    let pairs: Vec<(&str, &str)> = pairs.map(|(line, here)| (indent(line), indent(here))).collect();
+    let (first_old, first_here) = pairs.first()?;
+    let fits = |rule: &Rule| pairs.iter().all(|(old, here)| rule.apply(old).as_deref() == Some(here));
+    Rule::candidates(first_old, first_here).into_iter().find(fits).map(Shift)
 }
 
 /// The text with replacements, which are in order and apart.
