@@ -161,6 +161,25 @@ pub mod workspace {
     pub mod refusal;
     /// ○ What a client's path means: which root, which way beneath it; what is protected.
     pub mod path;
+    /// ○ Bytes into text and back: encodings, line ends, lines.
+    pub mod text;
+    /// ○ Differences by lines, the unified form, the merge of two changes.
+    pub mod diff;
+    /// ○ Where a text to replace stands, and the text after it is replaced.
+    pub mod edit;
+    /// Patches of many files.
+    pub mod patch {
+        /// ○ Hunks, and where they stand in a text.
+        pub mod hunk;
+        /// ○ What a patch asks for, and which form a text has.
+        pub mod form;
+        /// ○ `*** Begin Patch`: the form of Codex.
+        pub mod codex;
+        /// ○ Unified patches, with git's headings or without.
+        pub mod unified;
+        /// ○ Search and replace blocks.
+        pub mod blocks;
+    }
     /// ● The one owner of root descriptors: every way is opened beneath one.
     pub mod root;
 }
