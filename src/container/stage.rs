@@ -82,6 +82,9 @@ fn hold(socket: &Rc<OwnedFd>) -> Result<Option<End>, Error> {
     let proof = process::one_thread()?;
     let Some(bytes) = channel::receive_bytes(socket.as_fd(), PLAN_BYTES_MAX)? else { return Ok(None) };
     let plan: Plan = serde_json::from_slice(&bytes).map_err(StageError::Plan)?;
+    if rustix::process::geteuid().is_root() {
+        process::bequeath_no_capabilities()?;
+    }
     let pid = make(proof, plan, socket)?;
     wait(pid, socket)
 }

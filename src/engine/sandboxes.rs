@@ -134,7 +134,7 @@ pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Erro
     for note in &decision.notes {
         warn(note);
     }
-    launch::carry_out(host, places, decision.decided, warn)
+    launch::carry_out(host, places, decision.decided, None, warn)
 }
 
 /// Says what [`run`] would do, and starts nothing.
