@@ -1,9 +1,9 @@
 //! The stage: the single-threaded process that puts a container together and holds it.
 //!
-//! It was started into its own user and mount namespaces (`sys::process::start_stage`). It reads one
-//! plan, lets libcontainer make the container, then waits: for the first process to end, or for the
-//! command to go away, which ends the container. Nothing of it outlives it but the container's own
-//! processes, and they die with their first one.
+//! It was started into its own user and mount namespaces (`sys::process::start_stage`), and got its ids
+//! from outside. It reads one plan, lets libcontainer make the container, then waits: for the first process
+//! to end, or for the command to go away, which ends the container. Nothing of it outlives it but the
+//! container's own processes, and they die with their first one.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
