@@ -75,7 +75,7 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
         "HTTP stays at the edge",
     ),
     (
-        &["toml", "jsonc_parser", "saphyr"],
+        &["toml", "jsonc_parser", "saphyr_parser"],
         &["engine::config"],
         "every format of a configuration becomes one tree with places first",
     ),
