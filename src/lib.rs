@@ -182,6 +182,24 @@ pub mod workspace {
     }
     /// ● The one owner of root descriptors: every way is opened beneath one.
     pub mod root;
+    /// ○ The globs of the reference server.
+    pub mod globs;
+    /// ● How long somebody waits: deadline, cancellation, progress.
+    pub mod patience;
+    /// ● A few threads that share the work of one call.
+    pub mod crew;
+    /// ● One folder, read once, and the stamp by which it is known again.
+    pub mod listing;
+    /// ● What folders held, proved before it is believed.
+    pub mod index;
+    /// ● What ignore files say on the way down.
+    pub mod ignores;
+    /// ● Every folder below one, by a few threads.
+    pub mod walk;
+    /// ● Paths by glob and by letters.
+    pub mod paths;
+    /// ● Search in the content of files.
+    pub mod search;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
