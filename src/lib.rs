@@ -172,6 +172,10 @@ pub mod engine {
         pub mod variables;
         /// ○ MCP servers as somebody configured them.
         pub mod servers;
+        /// ○ Typed values out of a document, and every mistake in it.
+        pub mod table;
+        /// ○ Our own format.
+        pub mod own;
     }
     /// ● `@host`: the host's own system folders as an image.
     pub mod host_image;

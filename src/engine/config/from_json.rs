@@ -106,7 +106,7 @@ mod tests {
             ("{a: 1}", 1, 2, ""),
             ("{\"a\": 0x10}", 1, 7, "hexadecimal"),
             ("{} {}", 1, 4, "more than one"),
-            ("[1 2]", 1, 4, ""),
+            ("[1 2]", 1, 3, "comma"),
             ("[1e999]", 1, 2, "too large"),
         ] {
             let error = parse(text).expect_err(text);
