@@ -150,7 +150,14 @@ pub mod container {
 }
 
 /// One folder an agent works in; never runs anything.
-pub mod workspace {}
+pub mod workspace {
+    /// ○ Why something was not done, in words that a client can branch on.
+    pub mod refusal;
+    /// ○ What a client's path means: which root, which way beneath it; what is protected.
+    pub mod path;
+    /// ● The one owner of root descriptors: every way is opened beneath one.
+    pub mod root;
+}
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
 
@@ -225,12 +232,19 @@ pub mod engine {
     pub mod trials;
     /// ● Reads and tries what this host can do.
     pub mod facts;
+    /// ○ What an MCP server offers, byte for byte, and what makes two offers different.
+    pub mod offer;
+    /// ● What MCP servers offered when they last answered, and what of it was accepted.
+    pub mod catalogue;
 }
 
 // ── surfaces: know engine, ground and pure types only ───────────────────────────────────────────
 
 /// The Model Context Protocol: our own servers, and the gateway in front of others.
-pub mod mcp {}
+pub mod mcp {
+    /// ● Our own MCP servers: a table of tools on standard input and output.
+    pub mod toolbox;
+}
 
 /// The command line.
 pub mod cli {

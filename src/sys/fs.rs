@@ -68,6 +68,23 @@ pub fn open_in_root(
     }
 }
 
+/// Opens `path` beneath `root`: a way out of it, by `..` or by a link, is refused with `EXDEV`, and so are magic
+/// links (openat2(2), `RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS`, Linux 5.6).
+///
+/// # Errors
+/// What the kernel says; it names no path, for the caller knows which one may be named.
+pub fn open_beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut tries = 0;
+    loop {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, mode, resolve) {
+            // As above: a rename elsewhere.
+            Err(Errno::AGAIN) if tries < 64 => tries += 1,
+            other => return other,
+        }
+    }
+}
+
 /// Makes every folder of `path` inside `root` that is missing and opens the last one.
 ///
 /// Components are made one at a time beneath a descriptor, so a link inside the root is followed
