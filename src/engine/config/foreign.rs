@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::engine::config::document::{Key, Node, Place, shown};
+use crate::engine::config::document::{Node, Place, shown};
 use crate::engine::config::launchers;
 use crate::engine::config::own;
 use crate::engine::config::servers::{NAME_BYTES_MAX, ServerConfig, Transport};
@@ -33,7 +33,11 @@ impl Names {
     /// The name of a server, made legal; `at` is where it is written.
     pub fn take(&mut self, reader: &Reader<'_>, at: &Node, name: &str) -> Option<String> {
         let Some(legal) = legal_name(name) else {
-            reader.mistake(at, format!("`{}` is no name of a server", shown(name)), "give it one with letters");
+            reader.mistake(
+                at,
+                format!("`{}` is no name of a server", shown(name)),
+                "give it one with letters",
+            );
             return None;
         };
         if legal != name {
@@ -51,13 +55,15 @@ impl Names {
 pub fn server(table: &Table<'_, '_>, name: String, place: Place) -> Option<ServerConfig> {
     let transport = transport(table)?;
     let mut server = ServerConfig::new(name, place, transport);
-    if let Some(node) = table.node("env") {
-        server.policy.environment.extend(own::environment(table.reader, node));
-    }
+    let given = table.node("env").map(|node| own::environment(table.reader, node)).unwrap_or_default();
     if let Some(extras) = table.node("cuddy").and_then(|node| table.reader.table(node)) {
         own::extras(extras, &mut server);
     }
-    launchers::translate(table, &mut server);
+    let given = given.into_iter().collect();
+    if !launchers::translate(table, &mut server, &given) {
+        let ours = std::mem::replace(&mut server.policy.environment, given);
+        server.policy.environment.extend(ours);
+    }
     Some(server)
 }
 
@@ -74,7 +80,11 @@ fn transport(table: &Table<'_, '_>) -> Option<Transport> {
         Some(kind) if HTTP.contains(&kind) => {}
         Some("sse") => {
             let right = "name the server's address for streamable HTTP, with `\"type\": \"http\"`";
-            reader.mistake(table.node, "the transport `sse` was given up by the protocol and is not spoken", right);
+            reader.mistake(
+                table.node,
+                "the transport `sse` was given up by the protocol and is not spoken",
+                right,
+            );
             return None;
         }
         Some(other) => {
@@ -121,7 +131,7 @@ fn command_line(reader: &Reader<'_>, node: &Node) -> Option<(String, Vec<String>
 }
 
 /// Folders and files of a list, without those that are patterns: a mount has one place.
-pub fn plain_paths(table: &Table<'_, '_>, name: &'static str) -> Vec<(PathBuf, Place)> {
+pub fn plain_paths(table: &Table<'_, '_>, name: &'static str) -> Vec<PathBuf> {
     let Some(node) = table.node(name) else { return Vec::new() };
     let reader = table.reader;
     let Some(items) = node.items() else {
@@ -136,12 +146,7 @@ pub fn plain_paths(table: &Table<'_, '_>, name: &'static str) -> Vec<(PathBuf, P
             reader.mistake(item, "patterns are not understood here", "name the folders and files");
             return None;
         }
-        Some((path, reader.document.place(item)))
+        Some(path)
     };
     items.iter().filter_map(path).collect()
-}
-
-/// Where the entry of a map stands.
-pub fn place_of(reader: &Reader<'_>, map: &Node, key: &Key) -> Place {
-    reader.document.place_of_key(map, key)
 }

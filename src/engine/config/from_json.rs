@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(items[1].value, Value::Float(-2.5));
         assert_eq!(items[2].text(), Some("ü"));
         // Characters are counted, not bytes.
-        assert_eq!(items[3].spot.column, 21);
+        assert_eq!(items[3].spot.column, 23);
         assert_eq!(items[4].value, Value::Bool(true));
     }
 

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::container::options::Network;
 use crate::engine::config::document::{Key, Node, Value};
 use crate::engine::config::foreign::{self, Names, SECONDS_MAX};
 use crate::engine::config::servers::{GatewayConfig, ServerConfig};
@@ -37,9 +38,8 @@ pub fn is_claude(root: &Node) -> bool {
 
 /// Whether a document is VS Code's.
 pub fn is_vscode(root: &Node) -> bool {
-    let entry = |(_, server): &(Key, Node)| {
-        ["command", "url", "type"].iter().any(|name| server.get(name).is_some())
-    };
+    let entry =
+        |(_, server): &(Key, Node)| ["command", "url", "type"].iter().any(|name| server.get(name).is_some());
     let servers = root.get("servers").or_else(|| root.get("mcp").and_then(|mcp| mcp.get("servers")));
     servers.and_then(Node::entries).is_some_and(|entries| entries.iter().all(entry))
 }
@@ -65,14 +65,15 @@ pub fn read_vscode(reader: &Reader<'_>) -> GatewayConfig {
     GatewayConfig { servers, ..GatewayConfig::default() }
 }
 
-fn servers(list: &Table<'_, '_>, sandbox: Option<&Node>) -> Vec<ServerConfig> {
+fn servers<'d>(list: &Table<'_, 'd>, sandbox: Option<&'d Node>) -> Vec<ServerConfig> {
     let (reader, mut names, mut found) = (list.reader, Names::default(), Vec::new());
     for (key, node) in list.entries() {
         let Some(table) = reader.table(node) else { continue };
         let Some(name) = names.take(reader, node, &key.name) else { continue };
         table.pass_over(&OF_CLIENTS);
         let enabled = table.truth("enabled").unwrap_or(true) && !table.truth("disabled").unwrap_or(false);
-        if let Some(mut server) = foreign::server(&table, name, foreign::place_of(reader, list.node, key)) {
+        if let Some(mut server) = foreign::server(&table, name, reader.document.place_of_key(list.node, key))
+        {
             rest(&table, &mut server, sandbox);
             if enabled {
                 found.push(server);
@@ -85,7 +86,7 @@ fn servers(list: &Table<'_, '_>, sandbox: Option<&Node>) -> Vec<ServerConfig> {
     found
 }
 
-fn rest(table: &Table<'_, '_>, server: &mut ServerConfig, shared: Option<&Node>) {
+fn rest<'d>(table: &Table<'_, 'd>, server: &mut ServerConfig, shared: Option<&'d Node>) {
     let reader = table.reader;
     if let Some(path) = table.node("envFile") {
         let right = "write its variables under `env`, or `\"cuddy\": {\"env_pass\": [\"NAME\"]}`";
@@ -100,7 +101,10 @@ fn rest(table: &Table<'_, '_>, server: &mut ServerConfig, shared: Option<&Node>)
         let ms = if let Value::Integer(number) = node.value { u64::try_from(number).ok() } else { None };
         match ms {
             Some(ms) if ms >= 1_000 && ms <= u64::from(SECONDS_MAX) * 1_000 => server.timeouts.call_ms = ms,
-            _ => reader.remark(node, "it is not clear whether this means seconds or milliseconds, so it has no effect"),
+            _ => reader.remark(
+                node,
+                "it is not clear whether this means seconds or milliseconds, so it has no effect",
+            ),
         }
     }
     for name in ["oauth", "auth", "authorization", "authProviderType"] {
@@ -110,13 +114,15 @@ fn rest(table: &Table<'_, '_>, server: &mut ServerConfig, shared: Option<&Node>)
     }
     let enabled = table.truth("sandboxEnabled");
     let own = table.node("sandbox").filter(|node| node.entries().is_some());
-    if enabled != Some(false) && let Some(node) = own.or(shared.filter(|_| enabled == Some(true))) {
+    if enabled != Some(false)
+        && let Some(node) = own.or(shared.filter(|_| enabled == Some(true)))
+    {
         sandbox(reader, node, server);
     }
 }
 
 /// A `sandbox` block of VS Code: the same words as srt's settings.
-fn sandbox(reader: &Reader<'_>, node: &Node, server: &mut ServerConfig) {
+fn sandbox<'d>(reader: &Reader<'d>, node: &'d Node, server: &mut ServerConfig) {
     for name in ["filesystem", "network"] {
         let Some(part) = node.get(name) else { continue };
         if part.entries().is_none() {
@@ -128,7 +134,7 @@ fn sandbox(reader: &Reader<'_>, node: &Node, server: &mut ServerConfig) {
     if let Some(domains) = domains.filter(|node| node.items().is_none_or(|items| !items.is_empty())) {
         let what = "cuddy cannot yet limit a network to domains: this server gets no network; if it may have the \
                     whole one, say `\"cuddy\": {\"network\": \"host\"}`";
-        if server.policy.network == crate::container::options::Network::None {
+        if server.policy.network == Network::None {
             reader.remark(domains, what);
         }
     }
@@ -139,36 +145,23 @@ fn sandbox(reader: &Reader<'_>, node: &Node, server: &mut ServerConfig) {
 /// What is not named is not shown anyway, so a denial means something only inside of what is shown.
 pub fn apply_filesystem<'d>(reader: &Reader<'d>, settings: &'d Node, server: &mut ServerConfig) {
     let Some(files) = settings.get("filesystem").filter(|node| node.entries().is_some()) else { return };
-    let document: &'d Node = files;
-    let Some(table) = reader.table(document) else { return };
+    let Some(table) = reader.table(files) else { return };
     let paths = |name| foreign::plain_paths(&table, name);
-    let only = |list: Vec<(PathBuf, _)>| list.into_iter().map(|(path, _)| path).collect::<Vec<_>>();
     let (deny_read, deny_write) = (paths("denyRead"), paths("denyWrite"));
-    server.policy.read_write.extend(only(paths("allowWrite")));
-    server.policy.read_only.extend(only(paths("allowRead")));
     let policy = &mut server.policy;
+    policy.read_write.extend(paths("allowWrite"));
+    policy.read_only.extend(paths("allowRead"));
     let inside = |path: &Path, shown: &[PathBuf]| shown.iter().any(|folder| path.starts_with(folder));
-    for (path, place) in deny_read {
-        let shown_somewhere = inside(&path, &policy.read_write) || inside(&path, &policy.read_only);
-        if shown_somewhere && let Some(node) = node_at(&table, "denyRead", &place) {
-            let right = "allow the folders beside it instead of the one around it";
-            reader.mistake(node, "it lies in what is allowed, and cuddy cannot hide a part of a folder", right);
+    for path in deny_write {
+        if inside(&path, &policy.read_write) {
+            policy.read_only.push(path);
         }
     }
-    for (path, place) in deny_write {
-        if inside(&path, &policy.read_write) && let Some(node) = node_at(&table, "denyWrite", &place) {
-            let right = "allow the folders beside it instead of the one around it";
-            reader.mistake(node, "it lies in what may be written, and cuddy cannot except a part of it", right);
+    for path in deny_read {
+        // A folder that is allowed inside of one that is denied stays allowed: it is not there by the denial.
+        if inside(&path, &policy.read_write) || inside(&path, &policy.read_only) {
+            policy.hidden.push(path);
         }
     }
     table.close();
-}
-
-fn node_at<'d>(
-    table: &Table<'_, 'd>,
-    name: &'static str,
-    place: &crate::engine::config::document::Place,
-) -> Option<&'d Node> {
-    let items = table.node(name)?.items()?;
-    items.iter().find(|item| (item.spot.line, item.spot.column) == (place.line, place.column))
 }

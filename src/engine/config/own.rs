@@ -9,8 +9,8 @@ use crate::container::limits;
 use crate::container::options::Network;
 use crate::engine::config::document::{Key, Node, Value, shown};
 use crate::engine::config::servers::{
-    GatewayConfig, GatewaySettings, NAME_BYTES_MAX, Prefix, RESTARTS_DEFAULT, Restart, ServerConfig, ServerPolicy,
-    Start, ToolRules, Transport,
+    GatewayConfig, GatewaySettings, NAME_BYTES_MAX, Prefix, RESTARTS_DEFAULT, Restart, ServerConfig,
+    ServerPolicy, Start, ToolRules, Transport,
 };
 use crate::engine::config::table::{Reader, Table};
 
@@ -34,7 +34,11 @@ pub fn read(reader: &Reader<'_>) -> GatewayConfig {
     table.pass_over(&["$schema"]);
     match table.node("version") {
         Some(node) if node.value != Value::Integer(1) => {
-            reader.mistake(node, "a version that this cuddy does not read", format!("write `version = {VERSION}`"));
+            reader.mistake(
+                node,
+                "a version that this cuddy does not read",
+                format!("write `version = {VERSION}`"),
+            );
         }
         _ => {}
     }
@@ -93,7 +97,8 @@ fn server<'d>(
     defaults: Option<&Table<'_, 'd>>,
 ) -> Option<ServerConfig> {
     if !is_name(&key.name) {
-        let right = format!("use 1 to {NAME_BYTES_MAX} of `A-Z a-z 0-9 _ - .`, beginning with a letter or digit");
+        let right =
+            format!("use 1 to {NAME_BYTES_MAX} of `A-Z a-z 0-9 _ - .`, beginning with a letter or digit");
         reader.mistake_at_key(list, key, format!("`{}` is no name of a server", shown(&key.name)), right);
         return None;
     }
@@ -107,19 +112,30 @@ fn server<'d>(
     }
     policy(&table, &mut server.policy);
     lifecycle(&table, &mut server);
+    names_of_tools(&table, &mut server);
+    table.close();
+    (enabled && transport.is_some()).then_some(server)
+}
+
+/// What a foreign format says in our words, in a table of its own: the policy, the life, the tools.
+pub fn extras(table: Table<'_, '_>, server: &mut ServerConfig) {
+    policy(&table, &mut server.policy);
+    lifecycle(&table, server);
+    names_of_tools(&table, server);
+    table.close_ours();
+}
+
+fn names_of_tools(table: &Table<'_, '_>, server: &mut ServerConfig) {
     if let Some(tools) = table.table("tools") {
         server.tools = tool_rules(tools);
     }
-    if let Some(node) = table.node("prefix") {
-        match &node.value {
-            Value::Bool(true) => {}
-            Value::Bool(false) => server.prefix = Prefix::None,
-            Value::Text(text) if is_name(text) => server.prefix = Prefix::Text(text.clone()),
-            _ => reader.mistake(node, "no prefix that clients accept", "write a name, or `false` for none"),
-        }
+    let Some(node) = table.node("prefix") else { return };
+    match &node.value {
+        Value::Bool(true) => {}
+        Value::Bool(false) => server.prefix = Prefix::None,
+        Value::Text(text) if is_name(text) => server.prefix = Prefix::Text(text.clone()),
+        _ => table.reader.mistake(node, "no prefix that clients accept", "write a name, or `false` for none"),
     }
-    table.close();
-    (enabled && transport.is_some()).then_some(server)
 }
 
 fn nothing() -> Transport {
@@ -169,7 +185,11 @@ fn transport(table: &Table<'_, '_>) -> Option<Transport> {
             None
         }
         (_, _, Some(url)) => {
-            reader.mistake(url, "a server is either started or somewhere else", "keep `url`, or `command` and `image`");
+            reader.mistake(
+                url,
+                "a server is either started or somewhere else",
+                "keep `url`, or `command` and `image`",
+            );
             None
         }
     }
@@ -190,6 +210,7 @@ fn policy(table: &Table<'_, '_>, policy: &mut ServerPolicy) {
     }
     policy.read_only.extend(table.paths("ro"));
     policy.read_write.extend(table.paths("rw"));
+    policy.hidden.extend(table.paths("hide"));
     let networks = [("none", Network::None), ("host", Network::Host)];
     policy.network = table.word("network", &networks).unwrap_or(policy.network);
     policy.memory = memory(table).or(policy.memory.take());
@@ -260,7 +281,11 @@ fn cpus(table: &Table<'_, '_>) -> Option<String> {
     if text.parse::<f64>().is_ok_and(|number| number > 0.0 && number <= 10_000.0) {
         return Some(text);
     }
-    table.reader.mistake(node, format!("`{}` is no number of processors", shown(&text)), "write it like `1.5`");
+    table.reader.mistake(
+        node,
+        format!("`{}` is no number of processors", shown(&text)),
+        "write it like `1.5`",
+    );
     None
 }
 
@@ -270,7 +295,11 @@ fn bytes(table: &Table<'_, '_>, name: &'static str) -> Option<u64> {
     let range = 1 << 10..=1 << 40;
     let found = limits::size_bytes(&text).ok().filter(|bytes| range.contains(bytes));
     if found.is_none() {
-        table.reader.mistake(node, format!("`{}` is no such size", shown(&text)), "write it like `16m`; from 1k to 1t");
+        table.reader.mistake(
+            node,
+            format!("`{}` is no such size", shown(&text)),
+            "write it like `16m`; from 1k to 1t",
+        );
     }
     found
 }
@@ -283,7 +312,11 @@ fn lifecycle(table: &Table<'_, '_>, server: &mut ServerConfig) {
     let ways = [("on-failure", Restart::OnFailure { attempts_max }), ("never", Restart::Never)];
     server.restart = table.word("restart", &ways).unwrap_or(Restart::OnFailure { attempts_max });
     if attempts.is_some() && server.restart == Restart::Never {
-        table.reader.mistake(table.node, "`restarts` means nothing with `restart = \"never\"`", "remove one of them");
+        table.reader.mistake(
+            table.node,
+            "`restarts` means nothing with `restart = \"never\"`",
+            "remove one of them",
+        );
     }
     let small = |name, max| table.whole(name, 0..=max).and_then(|n| u32::try_from(n).ok());
     server.warm = small("warm", 100).unwrap_or(server.warm);
@@ -309,7 +342,11 @@ fn time_ms(table: &Table<'_, '_>, name: &'static str) -> Option<u64> {
     let node = table.node(name)?;
     let parsed = node.text().and_then(duration_ms).filter(|ms| (1..=TIME_MS_MAX).contains(ms));
     if parsed.is_none() {
-        table.reader.mistake(node, "no time", "write it like `\"500ms\"`, `\"30s\"`, `\"5m\"` or `\"1h\"`, up to a week");
+        table.reader.mistake(
+            node,
+            "no time",
+            "write it like `\"500ms\"`, `\"30s\"`, `\"5m\"` or `\"1h\"`, up to a week",
+        );
     }
     parsed
 }
@@ -342,7 +379,9 @@ fn tool_rules(table: Table<'_, '_>) -> ToolRules {
         name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) && !name.is_empty()
     };
     for (own, shown_name) in &rules.rename {
-        if !legal(shown_name) && let Some(node) = table.node("rename").and_then(|node| node.get(own)) {
+        if !legal(shown_name)
+            && let Some(node) = table.node("rename").and_then(|node| node.get(own))
+        {
             let what = format!("`{}` is no name that clients accept", shown(shown_name));
             table.reader.mistake(node, what, "use `A-Z a-z 0-9 _ -`");
         }
@@ -367,7 +406,8 @@ mod tests {
             workspace: "/w".into(),
             ..Surroundings::default()
         };
-        let reader = Reader::new(&document, &surroundings, Dialect::Braces, Unknown::Mistake, "/etc/x".into());
+        let reader =
+            Reader::new(&document, &surroundings, Dialect::Braces, Unknown::Mistake, "/etc/x".into());
         let config = read(&reader);
         let (mistakes, _) = reader.finish();
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes.iter().map(ToString::to_string).collect()) }
@@ -434,7 +474,7 @@ prefix = "f"
         assert_eq!((files.idle_stop_ms, files.warm, files.pin), (Some(600_000), 2, true));
         assert_eq!((files.start, files.restart, files.prefix_text()), (Start::Eager, Restart::Never, ""));
         assert_eq!(files.tools.shown_name("read_file"), "cat");
-        assert_eq!(files.source_place.to_string(), "mcp.toml:11:10: `servers.files`");
+        assert_eq!(files.source_place.to_string(), "mcp.toml:10:10: `servers.files`");
         let image = config.servers[1].run_line().unwrap().arguments.join(" ");
         assert_eq!(image, "mcp run --image=ghcr.io/x/y:1 --network=host --memory=1g --pids=50 -- --stdio");
         let Transport::Http { url, headers } = &config.servers[2].transport else { panic!("no HTTP") };

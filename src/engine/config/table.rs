@@ -105,7 +105,11 @@ impl<'d> Reader<'d> {
     }
 
     fn wrong(&self, node: &Node, expected: &str) {
-        self.mistake(node, format!("{} where {expected} belongs", node.value.noun()), format!("write {expected}"));
+        self.mistake(
+            node,
+            format!("{} where {expected} belongs", node.value.noun()),
+            format!("write {expected}"),
+        );
     }
 
     /// A text, its placeholders filled in.
@@ -306,6 +310,16 @@ impl<'r, 'd> Table<'r, 'd> {
 
     /// Notes every key that nobody asked for.
     pub fn close(self) {
+        let unknown = self.reader.unknown;
+        self.close_as(unknown);
+    }
+
+    /// The same for a table in our words inside of a foreign format.
+    pub fn close_ours(self) {
+        self.close_as(Unknown::Mistake);
+    }
+
+    fn close_as(self, unknown: Unknown) {
         let asked = self.asked.into_inner();
         for (key, _) in self.node.entries().unwrap_or_default() {
             if asked.contains(&key.name.as_str()) {
@@ -314,7 +328,7 @@ impl<'r, 'd> Table<'r, 'd> {
             let near = nearest(&key.name, &asked);
             let right = near.map(|near| format!("`{near}` is known"));
             let what = format!("`{}` is not known here", shown(&key.name));
-            match self.reader.unknown {
+            match unknown {
                 Unknown::Mistake => {
                     let right = right.unwrap_or_else(|| "remove it".to_owned());
                     self.reader.mistake_at_key(self.node, key, what, right);
@@ -412,11 +426,14 @@ mod tests {
 
     #[test]
     fn paths_begin_at_the_base_and_a_tilde_is_the_home_folder() {
-        let (mistakes, _) =
-            with("p = ['a/./b', '/c//d', '~/e', '~', '${workspaceFolder}/f', '']", Unknown::Mistake, |table| {
+        let (mistakes, _) = with(
+            "p = ['a/./b', '/c//d', '~/e', '~', '${workspaceFolder}/f', '']",
+            Unknown::Mistake,
+            |table| {
                 let paths = ["/base/a/b", "/c/d", "/home/me/e", "/home/me", "/w/f"].map(PathBuf::from);
                 assert_eq!(table.paths("p"), paths);
-            });
+            },
+        );
         assert_eq!(mistakes.len(), 1);
     }
 
