@@ -91,6 +91,9 @@ pub struct Launch<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The command is killed this long after it was asked to end.
     pub grace: Option<Duration>,
+    /// Who the container is held for, when it has no command of its own: its going away ends the
+    /// container, and what it hands over are commands to bring in.
+    pub owner: Option<OwnedFd>,
 }
 
 /// How it went.
@@ -110,6 +113,8 @@ pub enum Moment {
         /// Its number where we are.
         init: i32,
     },
+    /// A container without a command takes commands now.
+    Ready,
     /// The last process has ended; the kernel still takes the namespaces apart.
     Ended,
 }
@@ -123,6 +128,7 @@ pub struct Running {
     relay: Relay,
     interactive: bool,
     grace: Option<Duration>,
+    owner: Option<OwnedFd>,
     kill_at: Option<Instant>,
     interrupts: u32,
     /// The signal that ended the start, before there was a command to send it to.
@@ -167,6 +173,7 @@ pub fn begin(launch: Launch<'_>) -> Result<Running, Error> {
         relay,
         interactive: launch.interactive,
         grace: launch.grace,
+        owner: launch.owner,
         kill_at: None,
         interrupts: 0,
         ended_by: None,
@@ -299,6 +306,8 @@ impl Running {
                 break Err(LifecycleError::StageDied.into());
             } else if ready.signals {
                 self.hand_signals_on();
+            } else if ready.owner {
+                self.heed_owner();
             }
             if self.init.is_none() && Instant::now() >= deadline {
                 break Err(LifecycleError::TooSlow { seconds: START_DEADLINE_S }.into());
@@ -334,6 +343,7 @@ impl Running {
                 self.init = rustix::process::pidfd_open(number, PidfdFlags::empty()).ok();
                 tell(Moment::Created { init: pid })?;
             }
+            Some((Report::Ready(()), _)) => tell(Moment::Ready)?,
             Some((Report::NotExecuted { code, error }, _)) => self.not_executed = Some((code, error)),
             Some((Report::Ended(end), _)) => {
                 tell(Moment::Ended)?;
@@ -364,13 +374,37 @@ impl Running {
             PollFd::new(&self.stage.pidfd, PollFlags::IN),
             PollFd::new(&self.socket, PollFlags::IN),
         ];
+        watched.extend(self.owner.iter().map(|owner| PollFd::new(owner, PollFlags::IN)));
+        let own = watched.len();
         watched.extend(self.relay.watched());
         match rustix::event::poll(&mut watched, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
         }
         let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
-        Ok(Ready { signals: ready[0], stage: ready[1], socket: ready[2], relay: ready[3..].to_vec() })
+        let owner = self.owner.is_some() && ready[3];
+        let relay = ready[own..].to_vec();
+        Ok(Ready { signals: ready[0], stage: ready[1], socket: ready[2], owner, relay })
+    }
+
+    /// Hands a command that the owner asks for to the stage; the owner going away ends the container.
+    fn heed_owner(&mut self) {
+        let Some(owner) = &self.owner else { return };
+        match channel::receive(owner.as_fd(), REPORT_BYTES_MAX) {
+            Ok(Some((_, Some(asked)))) => {
+                // A stage that is ending says so; what was asked then hears the end of its stream.
+                let _handed = channel::send(self.socket.as_fd(), b"e", Some(asked.as_fd()));
+            }
+            Ok(Some((_, None))) => {}
+            Ok(None) | Err(_) => {
+                self.owner = None;
+                self.send(Signal::KILL);
+                if self.init.is_none() {
+                    self.ended_by.get_or_insert(Signal::KILL);
+                    let _ended = self.stage.kill();
+                }
+            }
+        }
     }
 
     fn hand_signals_on(&mut self) {
@@ -424,6 +458,7 @@ struct Ready {
     socket: bool,
     signals: bool,
     stage: bool,
+    owner: bool,
     relay: Vec<bool>,
 }
 

@@ -103,6 +103,7 @@ fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Erro
         init: options.init,
         umask: 0o022,
         grace: None,
+        owner: None,
     })
 }
 

@@ -4,12 +4,13 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource as Rlimit, getrlimit};
+use serde::{Deserialize, Serialize};
 
 use crate::audit;
 use crate::container::bpf::Program;
@@ -20,7 +21,7 @@ use crate::container::idspace;
 use crate::container::lifecycle::{self, Launch, Moment, Outcome, Running};
 use crate::container::limits::{Limits, Resource};
 use crate::container::options::{DeviceRequest, Network, SeccompChoice, Ulimit};
-use crate::container::plan::{End, Plan, PlannedMount, Root, Walls, hex};
+use crate::container::plan::{End, First, Plan, PlannedMount, Root, Walls, hex};
 use crate::container::seccomp::{self, Conditions, Profile};
 use crate::container::spec::{self, Masks, SpecRequest};
 use crate::container::state::{Folders, Leftover, Place, Places, ProcessId};
@@ -29,7 +30,9 @@ use crate::engine::host::Host;
 use crate::error::{Error, ErrorKind};
 use crate::image::leases::Inside;
 use crate::names::{ContainerId, Digest, Name};
+use crate::sys::channel;
 use crate::sys::fs::{self, FsError};
+use crate::sys::process::ProcessError;
 
 /// Largest filter on disk, in bytes: what the kernel takes and our header.
 const FILTER_BYTES_MAX: u64 = 64 << 10;
@@ -142,6 +145,50 @@ pub struct Decided {
     pub umask: u32,
     /// The command is killed this long after it was asked to end.
     pub grace: Option<Duration>,
+    /// There is no command: the container waits for those that this owner asks for, and ends with it.
+    pub owner: Option<OwnedFd>,
+}
+
+impl Decided {
+    /// What the container's first process becomes.
+    fn first(&self) -> First {
+        match (&self.owner, self.init) {
+            (Some(_), _) => First::Holder,
+            (None, true) => First::Reaper,
+            (None, false) => First::Command,
+        }
+    }
+}
+
+/// What who holds a container without a command says to its owner, in this order but for warnings.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HolderSays {
+    /// One line for the person.
+    Warning(String),
+    /// Commands can be brought in.
+    Ready {
+        /// The container.
+        id: String,
+        /// Its cgroup below the mount of cgroup2, when it has one.
+        cgroup: Option<PathBuf>,
+    },
+    /// The container has ended.
+    Ended {
+        /// The exit code of its first process.
+        code: i32,
+        /// What has to be said about it.
+        error: Option<Error>,
+    },
+    /// There is no container.
+    Failed(Error),
+}
+
+impl HolderSays {
+    /// Says it; an owner that is gone hears nothing.
+    pub fn tell(&self, owner: BorrowedFd<'_>) {
+        let _heard = channel::send(owner, &serde_json::to_vec(self).unwrap_or_default(), None);
+    }
 }
 
 /// How a container ended, for the exit code and for the person.
@@ -306,7 +353,9 @@ struct Prepared {
 }
 
 fn begin(decided: &Decided, cgroup: Option<&Cgroup>) -> Result<Running, Error> {
+    let owner = decided.owner.as_ref().map(OwnedFd::try_clone).transpose();
     lifecycle::begin(Launch {
+        owner: owner.map_err(|e| ProcessError::call("hold the owner of the container", e))?,
         map: decided.map.as_ref(),
         interactive: decided.interactive,
         tty: decided.tty,
@@ -364,6 +413,8 @@ fn supervise(
         RootChoice::Empty(_) => Stack::default(),
     };
     let mut stack = Some(stack);
+    let owner = decided.owner.as_ref().map(OwnedFd::try_clone).transpose();
+    let owner = owner.map_err(|e| ProcessError::call("hold the owner of the container", e))?;
     let plan = plan(host, decided, filter, place, has_own_cgroup)?;
     running.tell(plan)?;
     let stage = ProcessId::of(running.stage_pid());
@@ -380,6 +431,12 @@ fn supervise(
                 })?;
                 // From here on the record keeps the layers.
                 stack = None;
+            }
+            Moment::Ready => {
+                let (id, cgroup) = (place.id().as_str().to_owned(), place.cgroup().map(Path::to_owned));
+                if let Some(owner) = &owner {
+                    HolderSays::Ready { id, cgroup }.tell(owner.as_fd());
+                }
             }
             Moment::Ended => place.ended(),
         }
@@ -448,6 +505,7 @@ fn plan(
     place: &Place,
     has_own_cgroup: bool,
 ) -> Result<Plan, Error> {
+    let first = decided.first();
     let root = match decided.root {
         RootChoice::Empty(root) => root,
         RootChoice::Layers(Stack { folders: lowers, .. }) => {
@@ -510,7 +568,9 @@ fn plan(
             filter,
             landlock: decided.landlock,
             umask: decided.umask,
-            init: decided.init,
+            first,
+            // On the host's network sockets without a file reach the host's programs.
+            shared: first == First::Holder && decided.network == Network::None,
             propagation,
         },
     })

@@ -219,7 +219,8 @@ fn become_stage(start: StageStart<'_>) -> ! {
 fn enter_stage(start: &StageStart<'_>) -> Result<std::convert::Infallible, ProcessError> {
     let call = |action| move |e: rustix::io::Errno| ProcessError::call(action, e);
     // A lock of the command is shared by whoever has its descriptor, and ours must end with the command.
-    close_but(start)?;
+    let given = start.stdio.iter().flatten().map(AsRawFd::as_raw_fd);
+    close_but(given.chain([start.socket.as_raw_fd()]).collect())?;
     // The program file is opened before anything changes, by the name the kernel keeps for us.
     let own = rustix::fs::open(
         "/proc/self/exe",
@@ -435,6 +436,15 @@ fn put_descriptor(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), ProcessError>
     if result == number { Ok(()) } else { Err(call(io::Error::last_os_error())) }
 }
 
+/// Closes every descriptor from 3 on but these. Only for a forked copy of ours: values that own what is
+/// closed here must never be used or dropped there, so it ends by [`exit_at_once`].
+///
+/// # Errors
+/// What the kernel says.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<(), ProcessError> {
+    close_but(kept.iter().map(AsRawFd::as_raw_fd).collect())
+}
+
 /// Marks every descriptor from `first` on to be closed by exec (close_range(2), Linux 5.11).
 ///
 /// # Errors
@@ -443,14 +453,11 @@ pub fn close_on_exec_from(first: RawFd) -> Result<(), ProcessError> {
     close_range(first, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
-/// Closes all but what the stage needs. Only for the stage before its exec: values that own what is closed
-/// here are never used or dropped there, for it ends without unwinding.
-fn close_but(start: &StageStart<'_>) -> Result<(), ProcessError> {
-    let mut kept: Vec<RawFd> = start.stdio.iter().flatten().map(AsRawFd::as_raw_fd).collect();
-    kept.push(start.socket.as_raw_fd());
+/// Closes all but 0, 1, 2 and `kept`.
+fn close_but(mut kept: Vec<RawFd>) -> Result<(), ProcessError> {
     kept.sort_unstable();
     let mut first = 3;
-    for fd in kept {
+    for fd in kept.into_iter().filter(|fd| *fd > 2) {
         if first < fd {
             close_range(first, fd - 1, 0)?;
         }
@@ -585,17 +592,49 @@ pub fn end_children(spared: &[Pid], patience: Duration) {
     }
 }
 
-/// The children of this process, by what each process of `/proc` says of its parent.
+/// Kills a process and all its descendants, those too that only an end makes its children: it must adopt
+/// orphans (`PR_SET_CHILD_SUBREAPER`). It is stopped first, so that it does not leave them to somebody else.
+pub fn end_tree(root: &Child, patience: Duration) {
+    let until = Instant::now() + patience;
+    let _stopped = rustix::process::pidfd_send_signal(&root.pidfd, Signal::STOP);
+    let number = root.pid.as_raw_nonzero().to_string();
+    loop {
+        let is_living = |pid: &Pid| !matches!(stat_fields(*pid), Some((state, _)) if state == "Z");
+        let living: Vec<Pid> = children_of(&number).into_iter().filter(is_living).collect();
+        if living.is_empty() || Instant::now() >= until {
+            break;
+        }
+        for pid in living {
+            // Between two looks the number can become another's: held, and looked at again, it cannot.
+            let Ok(held) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            if stat_fields(pid).is_some_and(|(_, parent)| parent == number) {
+                let _ended = rustix::process::pidfd_send_signal(&held, Signal::KILL);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ended = root.kill();
+}
+
+/// The children of this process.
 fn children() -> Vec<Pid> {
-    let own = rustix::process::getpid().as_raw_nonzero().to_string();
-    let is_ours = |name: &str| {
-        let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
-        // The name may hold spaces and parentheses: fields are counted behind its last `)`.
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)) == Some(own.as_str())
-    };
+    children_of(&rustix::process::getpid().as_raw_nonzero().to_string())
+}
+
+/// The children of a process, by what each process of `/proc` says of its parent.
+fn children_of(parent: &str) -> Vec<Pid> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| is_ours(name)).filter_map(|name| Pid::from_raw(name.parse().ok()?)).collect()
+    let pids = names.filter_map(|name| Pid::from_raw(name.parse().ok()?));
+    pids.filter(|pid| stat_fields(*pid).is_some_and(|(_, of)| of == parent)).collect()
+}
+
+/// The state of a process and the number of its parent (proc_pid_stat(5)).
+fn stat_fields(pid: Pid) -> Option<(String, String)> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name may hold spaces and parentheses: fields are counted behind its last `)`.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
 }
 
 /// Executes `path` with these arguments and this environment; returns only when it could not.
