@@ -200,6 +200,16 @@ pub mod workspace {
     pub mod paths;
     /// ● Search in the content of files.
     pub mod search;
+    /// ○ What an operation did, and what it means to do, as lines of a journal.
+    pub mod change;
+    /// ● The journal: operations, what was there before, locks on names.
+    pub mod journal;
+    /// ● Changes of many files, all or nothing, also when this process dies.
+    pub mod commit;
+    /// ● Files read: whole, by lines from either end, for a change.
+    pub mod files;
+    /// ● What takes operations back.
+    pub mod undo;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
