@@ -175,6 +175,12 @@ pub mod workspace {
     pub mod paths;
     /// ● Search in the content of files.
     pub mod search;
+    /// ○ Which language a file is written in, and which nodes of its grammar are symbols.
+    pub mod language;
+    /// ● Text into a syntax tree, within limits of size and time.
+    pub mod syntax;
+    /// ● The symbols of one text.
+    pub mod outline;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
