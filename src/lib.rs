@@ -181,6 +181,18 @@ pub mod workspace {
     pub mod syntax;
     /// ● The symbols of one text.
     pub mod outline;
+    /// ○ The words of a text, as programs have them.
+    pub mod words;
+    /// ● The bytes of every file below a place, by a few threads.
+    pub mod contents;
+    /// ● Symbols by name, everywhere below a place.
+    pub mod symbols;
+    /// ● Which signatures matter most, within a budget.
+    pub mod map;
+    /// ● A repository's history from its own files.
+    pub mod git;
+    /// ● Which files a task is probably about, and why.
+    pub mod suggest;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
