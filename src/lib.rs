@@ -333,9 +333,13 @@ pub mod engine {
 pub mod mcp {
     /// ○ JSON-RPC messages as text: looked into by pieces, changed by splicing.
     pub mod message;
-    /// What joins the gateway to one server: a queue each way.
+    /// ○ The two eras of the protocol, and every translation between them.
+    pub mod era;
+    /// ○ The names that clients see.
+    pub mod names;
+    /// ● What joins the gateway to one server: a queue each way.
     pub mod link;
-    /// What joins a front to the hub: conversations.
+    /// ● What joins a front to the hub: conversations.
     pub mod session;
     /// Streamable HTTP: the gateway's own front, and servers that are reached by it.
     pub mod http {
