@@ -182,6 +182,16 @@ pub mod workspace {
     }
     /// ● The one owner of root descriptors: every way is opened beneath one.
     pub mod root;
+    /// ○ What an operation did, and what it means to do, as lines of a journal.
+    pub mod change;
+    /// ● The journal: operations, what was there before, locks on names.
+    pub mod journal;
+    /// ● Changes of many files, all or nothing, also when this process dies.
+    pub mod commit;
+    /// ● Files read: whole, by lines from either end, for a change.
+    pub mod files;
+    /// ● What takes operations back.
+    pub mod undo;
     /// ○ The globs of the reference server.
     pub mod globs;
     /// ● How long somebody waits: deadline, cancellation, progress.
@@ -200,16 +210,24 @@ pub mod workspace {
     pub mod paths;
     /// ● Search in the content of files.
     pub mod search;
-    /// ○ What an operation did, and what it means to do, as lines of a journal.
-    pub mod change;
-    /// ● The journal: operations, what was there before, locks on names.
-    pub mod journal;
-    /// ● Changes of many files, all or nothing, also when this process dies.
-    pub mod commit;
-    /// ● Files read: whole, by lines from either end, for a change.
-    pub mod files;
-    /// ● What takes operations back.
-    pub mod undo;
+    /// ○ Which language a file is written in, and which nodes of its grammar are symbols.
+    pub mod language;
+    /// ● Text into a syntax tree, within limits of size and time.
+    pub mod syntax;
+    /// ● The symbols of one text.
+    pub mod outline;
+    /// ○ The words of a text, as programs have them.
+    pub mod words;
+    /// ● The bytes of every file below a place, by a few threads.
+    pub mod contents;
+    /// ● Symbols by name, everywhere below a place.
+    pub mod symbols;
+    /// ● Which signatures matter most, within a budget.
+    pub mod map;
+    /// ● A repository's history from its own files.
+    pub mod git;
+    /// ● Which files a task is probably about, and why.
+    pub mod suggest;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
@@ -313,6 +331,12 @@ pub mod engine {
     pub mod trials;
     /// ● Reads and tries what this host can do.
     pub mod facts;
+    /// ● A workspace: its roots, its journal, what is read there.
+    pub mod workspaces;
+    /// ● Files on their way to a new content, of one call or of a transaction.
+    pub mod drafts;
+    /// ● Write, edit, patch, move, copy, delete; undo and history; transactions.
+    pub mod changes;
     /// ● The audit read back: what was done, and whether the record is whole.
     pub mod trail;
     /// ○ What an MCP server offers, byte for byte, and what makes two offers different.
