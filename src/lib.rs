@@ -182,6 +182,34 @@ pub mod workspace {
     }
     /// ● The one owner of root descriptors: every way is opened beneath one.
     pub mod root;
+    /// ○ The globs of the reference server.
+    pub mod globs;
+    /// ● How long somebody waits: deadline, cancellation, progress.
+    pub mod patience;
+    /// ● A few threads that share the work of one call.
+    pub mod crew;
+    /// ● One folder, read once, and the stamp by which it is known again.
+    pub mod listing;
+    /// ● What folders held, proved before it is believed.
+    pub mod index;
+    /// ● What ignore files say on the way down.
+    pub mod ignores;
+    /// ● Every folder below one, by a few threads.
+    pub mod walk;
+    /// ● Paths by glob and by letters.
+    pub mod paths;
+    /// ● Search in the content of files.
+    pub mod search;
+    /// ○ What an operation did, and what it means to do, as lines of a journal.
+    pub mod change;
+    /// ● The journal: operations, what was there before, locks on names.
+    pub mod journal;
+    /// ● Changes of many files, all or nothing, also when this process dies.
+    pub mod commit;
+    /// ● Files read: whole, by lines from either end, for a change.
+    pub mod files;
+    /// ● What takes operations back.
+    pub mod undo;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
@@ -190,21 +218,6 @@ pub mod workspace {
 pub mod engine {
     /// ● The host: its folders, its user, what it lets us do.
     pub mod host;
-    /// Configurations of MCP servers: every format into one kind of value.
-    pub mod config {
-        /// ○ One tree with places, whatever the language.
-        pub mod document;
-        /// ○ JSON with comments into a document.
-        pub mod from_json;
-        /// ○ TOML into a document.
-        pub mod from_toml;
-        /// ○ YAML into a document.
-        pub mod from_yaml;
-        /// ○ Placeholders and what they stand for.
-        pub mod variables;
-        /// ○ MCP servers as somebody configured them.
-        pub mod servers;
-    }
     /// ● `@host`: the host's own system folders as an image.
     pub mod host_image;
     /// ○ What an ELF program asks the loader for.
@@ -249,6 +262,47 @@ pub mod engine {
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
     pub mod sandboxes;
+    /// Configurations of MCP servers: every format into one kind of value.
+    pub mod config {
+        /// ○ One tree with places, whatever the language.
+        pub mod document;
+        /// ○ JSON with comments into a document.
+        pub mod from_json;
+        /// ○ TOML into a document.
+        pub mod from_toml;
+        /// ○ YAML into a document.
+        pub mod from_yaml;
+        /// ○ Placeholders and what they stand for.
+        pub mod variables;
+        /// ○ MCP servers as somebody configured them.
+        pub mod servers;
+        /// ○ Typed values out of a document, and every mistake in it.
+        pub mod table;
+        /// ○ Our own format.
+        pub mod own;
+        /// ○ `docker run` and `cuddy mcp run` as the policy that they mean.
+        pub mod launchers;
+        /// ○ What the formats of other programs have in common.
+        pub mod foreign;
+        /// ○ The JSON of MCP clients, VS Code's among it.
+        pub mod mcp_servers;
+        /// ○ MassGen's YAML.
+        pub mod massgen;
+        /// ○ Codex's TOML.
+        pub mod codex;
+        /// ○ Entries of Docker's MCP catalogue.
+        pub mod docker;
+        /// ○ ToolHive's permission profile and RunConfig.
+        pub mod toolhive;
+        /// ○ The settings of srt.
+        pub mod srt;
+        /// ○ Which format a configuration is in.
+        pub mod format;
+        /// ● `npx` and `uvx` as the installed programs that they mean.
+        pub mod packages;
+        /// ● Configuration files into one configuration, or every mistake in them.
+        pub mod read;
+    }
     /// ● One command in a sandbox while it runs: input, output, end.
     pub mod errands;
     /// ● Sandboxes that stay: made, entered by commands, stopped, removed.
