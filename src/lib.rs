@@ -274,6 +274,8 @@ pub mod engine {
     pub mod removal;
     /// ● Pull, push, log in; which registry and who we are to it.
     pub mod registries;
+    /// ● What this host lends to a connection to another machine.
+    pub mod remote;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
@@ -387,6 +389,14 @@ pub mod mcp {
         pub mod modern;
         /// ● Who may connect, how much and for how long, and which part answers.
         pub mod front;
+        /// ○ Where a server is that is reached by HTTP.
+        pub mod target;
+        /// ● Connections to such a server.
+        pub mod wire;
+        /// ● One request to it, and all that comes back.
+        pub mod exchange;
+        /// ● A server that is reached by HTTP, as the hub sees every server.
+        pub mod upstream;
     }
     /// ● Our own MCP servers: a table of tools on standard input and output.
     pub mod toolbox;
