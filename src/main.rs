@@ -1,4 +1,4 @@
-//! Chooses the role, command or stage, and maps the end to an exit code.
+//! Chooses the role, command, stage or holder, and maps the end to an exit code.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,7 @@ use cuddy::cli::{
     archives, audit, catalogue, containers, images, mcp, registries, running, system, terminal,
 };
 use cuddy::container::stage;
+use cuddy::engine::boxes::{self, HOLD_ROLE};
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
 use cuddy::sys::process::{self, STAGE_ROLE};
@@ -14,10 +15,10 @@ use cuddy::sys::process::{self, STAGE_ROLE};
 fn main() -> ExitCode {
     process::keep_ended_children();
     let mut arguments = std::env::args_os();
-    let code = if arguments.by_ref().nth(1).is_some_and(|role| role == STAGE_ROLE) {
-        stage::run()
-    } else {
-        command()
+    let code = match arguments.by_ref().nth(1) {
+        Some(role) if role == STAGE_ROLE => stage::run(),
+        Some(role) if role == HOLD_ROLE => boxes::hold(),
+        _ => command(),
     };
     // Exit codes of the kernel and of Docker have 8 bits.
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(125))

@@ -701,6 +701,9 @@ pub struct McpRun {
     /// Folder or file the server may write
     #[arg(long, value_name = "PATH")]
     pub rw: Vec<PathBuf>,
+    /// Folder or file the server must not see though it lies in one that is shown
+    #[arg(long, value_name = "PATH")]
+    pub hide: Vec<PathBuf>,
     /// Set a variable, `NAME=VALUE`, or copy ours, `NAME`; nothing else of our environment goes in
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
