@@ -341,6 +341,12 @@ pub mod engine {
     pub mod changes;
     /// ● The audit read back: what was done, and whether the record is whole.
     pub mod trail;
+    /// ○ How a gateway and its servers stand, for people and for Prometheus.
+    pub mod status;
+    /// ● What MCP servers write to standard error: bounded files.
+    pub mod server_log;
+    /// ● The gateways that run: found, asked, and swept away when killed.
+    pub mod running;
     /// ○ What an MCP server offers, byte for byte, and what makes two offers different.
     pub mod offer;
     /// ● What MCP servers offered when they last answered, and what of it was accepted.
@@ -400,6 +406,13 @@ pub mod mcp {
     }
     /// ● Our own MCP servers: a table of tools on standard input and output.
     pub mod toolbox;
+    /// ● How the servers of this gateway stand, and the record of their calls.
+    pub mod board;
+    /// ● The socket by which other commands ask this gateway.
+    pub mod control;
+    /// ● Calls as spans for OpenTelemetry, by OTLP over HTTP.
+    #[cfg(feature = "otel")]
+    pub mod otel;
 }
 
 /// The command line.
@@ -439,6 +452,8 @@ pub mod cli {
     pub mod archives;
     /// ● `mcp run`.
     pub mod mcp;
+    /// ● `mcp ps`, `mcp logs`, `mcp inspect`, `mcp stop`, `mcp start`, `mcp metrics`.
+    pub mod running;
     /// ● `mcp diff`, `mcp accept`.
     pub mod catalogue;
     /// ● `audit show`, `audit verify`.

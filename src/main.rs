@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use cuddy::cli::args::{self, AuditVerb, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
-use cuddy::cli::{archives, audit, catalogue, containers, images, mcp, registries, system, terminal};
+use cuddy::cli::{
+    archives, audit, catalogue, containers, images, mcp, registries, running, system, terminal,
+};
 use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
 use cuddy::engine::host::Host;
@@ -70,6 +72,12 @@ fn carry_out(parsed: Cuddy) -> i32 {
         Verb::Search(args) => code(registries::search(&host, &args)),
         Verb::Mcp(args) => match args.verb {
             McpVerb::Run(args) => mcp::run(&host, *args),
+            McpVerb::Ps(args) => code(running::ps(&host, &args)),
+            McpVerb::Logs(args) => code(running::logs(&host, &args)),
+            McpVerb::Inspect(args) => code(running::inspect(&host, &args)),
+            McpVerb::Stop(args) => code(running::stop(&host, &args)),
+            McpVerb::Start(args) => code(running::start(&host, &args)),
+            McpVerb::Metrics => code(running::metrics(&host)),
             McpVerb::Diff(args) => code(catalogue::diff(&host, &args)),
             McpVerb::Accept(args) => code(catalogue::accept(&host, &args)),
         },
