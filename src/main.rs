@@ -1,10 +1,13 @@
-//! Chooses the role, command or stage, and maps the end to an exit code.
+//! Chooses the role, command, stage or holder, and maps the end to an exit code.
 
 use std::process::ExitCode;
 
-use cuddy::cli::args::{self, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
-use cuddy::cli::{archives, containers, images, mcp, registries, system, terminal};
+use cuddy::cli::args::{self, AuditVerb, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
+use cuddy::cli::{
+    archives, audit, catalogue, containers, images, mcp, registries, running, system, terminal,
+};
 use cuddy::container::stage;
+use cuddy::engine::boxes::{self, HOLD_ROLE};
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
 use cuddy::sys::process::{self, STAGE_ROLE};
@@ -12,10 +15,10 @@ use cuddy::sys::process::{self, STAGE_ROLE};
 fn main() -> ExitCode {
     process::keep_ended_children();
     let mut arguments = std::env::args_os();
-    let code = if arguments.by_ref().nth(1).is_some_and(|role| role == STAGE_ROLE) {
-        stage::run()
-    } else {
-        command()
+    let code = match arguments.by_ref().nth(1) {
+        Some(role) if role == STAGE_ROLE => stage::run(),
+        Some(role) if role == HOLD_ROLE => boxes::hold(),
+        _ => command(),
     };
     // Exit codes of the kernel and of Docker have 8 bits.
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(125))
@@ -69,6 +72,18 @@ fn carry_out(parsed: Cuddy) -> i32 {
         Verb::Search(args) => code(registries::search(&host, &args)),
         Verb::Mcp(args) => match args.verb {
             McpVerb::Run(args) => mcp::run(&host, *args),
+            McpVerb::Ps(args) => code(running::ps(&host, &args)),
+            McpVerb::Logs(args) => code(running::logs(&host, &args)),
+            McpVerb::Inspect(args) => code(running::inspect(&host, &args)),
+            McpVerb::Stop(args) => code(running::stop(&host, &args)),
+            McpVerb::Start(args) => code(running::start(&host, &args)),
+            McpVerb::Metrics => code(running::metrics(&host)),
+            McpVerb::Diff(args) => code(catalogue::diff(&host, &args)),
+            McpVerb::Accept(args) => code(catalogue::accept(&host, &args)),
+        },
+        Verb::Audit(args) => match args.verb {
+            AuditVerb::Show(args) => code(audit::show(&host, &args)),
+            AuditVerb::Verify(args) => audit::verify(&host, &args),
         },
         Verb::Doctor(args) => system::doctor(&host, &args),
         Verb::Version => code(system::version()),

@@ -109,22 +109,42 @@ pub struct Walls {
     pub landlock: Option<Vec<PathBuf>>,
     /// The file mode mask of the command.
     pub umask: u32,
-    /// A reaper of ours is the first process.
-    pub init: bool,
+    /// What the first process becomes.
+    pub first: First,
+    /// Several commands live here side by side: Landlock leaves signals and sockets between them alone,
+    /// since the namespaces keep both inside.
+    pub shared: bool,
     /// Mounts that get this propagation once the root is in place.
     pub propagation: Vec<(PathBuf, Propagation)>,
+}
+
+/// What a process becomes once every wall stands around it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum First {
+    /// The command.
+    #[default]
+    Command,
+    /// A reaper of ours, with the command as its child.
+    Reaper,
+    /// A reaper of ours without a command: commands are brought in by `container::exec`.
+    Holder,
+    /// What keeps together the processes of one command that was brought in.
+    Keeper,
 }
 
 /// What comes back, in this order; any of them may be the last.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
-    /// The namespaces are made; the stage waits for its id maps or its cgroup.
+    /// The namespaces are made; the id maps can be written.
     Unshared(()),
     /// The container's terminal comes with this message.
     Terminal(()),
     /// The first process exists: its number on the host.
     Created(i32),
+    /// A container without a command is ready for those that are brought in.
+    Ready(()),
     /// The command could not be executed: 126 or 127.
     NotExecuted {
         /// The exit code that says so.

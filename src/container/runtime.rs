@@ -186,7 +186,8 @@ impl Executor for LastSteps {
     }
 
     fn exec(&self, _spec: &Spec) -> Result<(), ExecutorError> {
-        let failure = walls::drop_to_command(&self.spec, &self.walls);
+        let ready = || self.report(&Report::Ready(()), None);
+        let failure = walls::drop_to_command(&self.spec, &self.walls, ready);
         let report = match failure.code {
             125 => Report::Failed(failure.error),
             code => Report::NotExecuted { code, error: failure.error },

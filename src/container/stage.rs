@@ -1,9 +1,9 @@
 //! The stage: the single-threaded process that puts a container together and holds it.
 //!
-//! It was started into its own user and mount namespaces (`sys::process::start_stage`). It reads one
-//! plan, lets libcontainer make the container, then waits: for the first process to end, or for the
-//! command to go away, which ends the container. Nothing of it outlives it but the container's own
-//! processes, and they die with their first one.
+//! It was started into its own user and mount namespaces (`sys::process::start_stage`), and got its ids
+//! from outside. It reads one plan, lets libcontainer make the container, then waits: for the first process
+//! to end, for more commands to bring in (`container::exec`), or for the command to go away, which ends the
+//! container. Nothing of it outlives it but the container's own processes, and they die with their first one.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,14 +16,15 @@ use rustix::fs::Mode;
 use rustix::mount::{MountFlags, MountPropagationFlags, OpenTreeFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
-use crate::container::plan::{End, PLAN_BYTES_MAX, Plan, Report};
+use crate::container::exec::{self, EXECS_MAX, ExecError, Inside};
+use crate::container::plan::{End, PLAN_BYTES_MAX, Plan, REPORT_BYTES_MAX, Report};
 use crate::container::rootfs;
 use crate::container::runtime;
 use crate::container::user;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::channel;
 use crate::sys::fs::{self, FsError};
-use crate::sys::process::{self, OneThread, ProcessError};
+use crate::sys::process::{self, Child, OneThread, ProcessError};
 
 /// Largest `/etc/passwd` or `/etc/group` of an image that is read, in bytes (CVE-2024-9676).
 const PASSWD_BYTES_MAX: u64 = 4 << 20;
@@ -82,11 +83,14 @@ fn hold(socket: &Rc<OwnedFd>) -> Result<Option<End>, Error> {
     let proof = process::one_thread()?;
     let Some(bytes) = channel::receive_bytes(socket.as_fd(), PLAN_BYTES_MAX)? else { return Ok(None) };
     let plan: Plan = serde_json::from_slice(&bytes).map_err(StageError::Plan)?;
-    let pid = make(proof, plan, socket)?;
-    wait(pid, socket)
+    if rustix::process::geteuid().is_root() {
+        process::bequeath_no_capabilities()?;
+    }
+    let (pid, inside) = make(proof, plan, socket)?;
+    wait(pid, socket, &inside)
 }
 
-fn make(proof: OneThread, mut plan: Plan, socket: &Rc<OwnedFd>) -> Result<Pid, Error> {
+fn make(proof: OneThread, mut plan: Plan, socket: &Rc<OwnedFd>) -> Result<(Pid, Inside), Error> {
     // What a signal key sends goes to the command, which hands it on.
     let _own_session = rustix::process::setsid();
     // Folders made for the container have the modes we say; the command gets its own mask.
@@ -99,12 +103,15 @@ fn make(proof: OneThread, mut plan: Plan, socket: &Rc<OwnedFd>) -> Result<Pid, E
     let cwd = plan.spec.process().as_ref().map(|p| p.cwd().clone()).unwrap_or_default();
     rootfs::make_workdir(root.as_fd(), &cwd)?;
     drop(root);
+    let (spec, walls) = (plan.spec.clone(), plan.walls.clone());
     let mut created =
         runtime::create(proof, &plan.id, &plan.scratch, plan.spec, plan.walls, Rc::clone(socket))?;
     let pid = Pid::from_raw(created.pid).ok_or(runtime::RuntimeError::NoProcess)?;
     tell(socket, &Report::Created(created.pid))?;
     created.start()?;
-    Ok(pid)
+    let init = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        .map_err(|e| ProcessError::call("hold the container's first process", e))?;
+    Ok((pid, Inside { init, spec, walls }))
 }
 
 /// Mounts of the host still reach us, ours never reach it; libcontainer's own files live in memory
@@ -201,23 +208,52 @@ fn set_home(process: &mut Process, home: &str) {
 }
 
 /// Waits for the first process; the command going away ends it.
-fn wait(pid: Pid, socket: &OwnedFd) -> Result<Option<End>, Error> {
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-        .map_err(|e| ProcessError::call("hold the container's first process", e))?;
+fn wait(pid: Pid, socket: &OwnedFd, inside: &Inside) -> Result<Option<End>, Error> {
+    let mut brought_in: Vec<Child> = Vec::new();
     loop {
-        let mut watched = [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
+        let mut watched = vec![PollFd::new(&inside.init, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
+        watched.extend(brought_in.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
         match rustix::event::poll(&mut watched, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
         }
-        let (ended, gone) = (!watched[0].revents().is_empty(), !watched[1].revents().is_empty());
+        let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut gone = false;
+        if ready[1] {
+            match channel::receive(socket.as_fd(), REPORT_BYTES_MAX) {
+                Ok(Some((_, Some(asked)))) if !ready[0] => bring_in(inside, &asked, &mut brought_in),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => gone = true,
+            }
+        }
         if gone {
-            let _killed = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+            let _killed = rustix::process::pidfd_send_signal(&inside.init, Signal::KILL);
         }
-        if ended || gone {
+        if ready[0] || gone {
             let end = reap(pid)?;
-            return Ok((!gone || ended).then_some(end));
+            return Ok((!gone || ready[0]).then_some(end));
         }
+        let mut ended = ready[2..].iter();
+        brought_in.retain(|child| {
+            let is_over = ended.next() == Some(&true);
+            if is_over {
+                child.reap();
+            }
+            !is_over
+        });
+    }
+}
+
+/// Begins a command that was asked for on a socket of its own; who asked hears why when there is none.
+fn bring_in(inside: &Inside, asked: &OwnedFd, brought_in: &mut Vec<Child>) {
+    let begun = if brought_in.len() < EXECS_MAX {
+        process::one_thread().and_then(|proof| inside.begin(proof, asked)).map_err(Error::from)
+    } else {
+        Err(ExecError::Crowded.into())
+    };
+    match begun {
+        Ok(child) => brought_in.push(child),
+        Err(error) => exec::tell(asked.as_fd(), &Report::Failed(error)),
     }
 }
 

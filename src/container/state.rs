@@ -325,6 +325,11 @@ impl Place {
         self.root.join("scratch")
     }
 
+    /// The cgroup that is recorded for it.
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.record.cgroup.as_deref()
+    }
+
     /// The container's identity.
     pub fn id(&self) -> &ContainerId {
         &self.record.id

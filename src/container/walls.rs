@@ -22,7 +22,8 @@ use rustix::process::{DumpableBehavior, Signal};
 
 use crate::container::bpf::{BpfError, Program};
 use crate::container::devices;
-use crate::container::plan::{Walls, unhex};
+use crate::container::plan::{First, Walls, unhex};
+use crate::container::reaper;
 use crate::container::rootfs::{attach, propagation_flags};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::fs::{self, FsError};
@@ -134,11 +135,7 @@ fn call(action: &'static str) -> impl Fn(rustix::io::Errno) -> WallError {
 /// # Errors
 /// [`WallError`] names the wall.
 pub fn raise(spec: &Spec, walls: &Walls) -> Result<Option<OwnedFd>, WallError> {
-    // Whoever started us holds the container: without it nothing must go on.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(call("tie the container to us"))?;
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(call("hide our memory"))?;
-    process::join_new_keyring()?;
+    tie()?;
     let root = fs::open_dir(Path::new("/"))?;
     devices::mount_all(spec, root.as_fd())
         .map_err(|(action, e)| WallError::Call { action, source: e.into() })?;
@@ -158,6 +155,18 @@ pub fn raise(spec: &Spec, walls: &Walls) -> Result<Option<OwnedFd>, WallError> {
     }
     let wants_terminal = spec.process().as_ref().and_then(Process::terminal).unwrap_or(false);
     wants_terminal.then(|| open_terminal(spec)).transpose()
+}
+
+/// Binds this process to who started it, hides its memory, and leaves the caller's keys behind.
+///
+/// # Errors
+/// [`WallError`] names the step.
+pub fn tie() -> Result<(), WallError> {
+    // Whoever started us holds the container: without it nothing must go on.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(call("tie the container to us"))?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(call("hide our memory"))?;
+    Ok(process::join_new_keyring()?)
 }
 
 /// Opens a path of `/proc` or `/sys` without following any link, and checks that it lies in the real
@@ -302,22 +311,51 @@ impl From<WallError> for NotExecuted {
     }
 }
 
-/// Gives up everything the command must not have, in the one order that works, and executes it.
+/// Gives up everything the command must not have, in the one order that works, and executes it. Where
+/// there is no command, `ready` is called and the process stays.
 ///
 /// # Errors
 /// [`NotExecuted`]; it never returns otherwise.
-pub fn drop_to_command(spec: &Spec, walls: &Walls) -> NotExecuted {
-    match descend(spec, walls) {
+pub fn drop_to_command(spec: &Spec, walls: &Walls, ready: impl FnOnce()) -> NotExecuted {
+    match descend(spec, walls, ready) {
         Ok(never) => match never {},
         Err(error) => error,
     }
 }
 
-fn descend(spec: &Spec, walls: &Walls) -> Result<std::convert::Infallible, NotExecuted> {
-    let process =
-        spec.process().as_ref().ok_or_else(|| WallError::Unknown { name: "no process".to_owned() })?;
-    let filter = Filter::read(&walls.filter)?;
+fn process_of(spec: &Spec) -> Result<&Process, WallError> {
+    spec.process().as_ref().ok_or_else(|| WallError::Unknown { name: "no process".to_owned() })
+}
+
+fn descend(
+    spec: &Spec,
+    walls: &Walls,
+    ready: impl FnOnce(),
+) -> Result<std::convert::Infallible, NotExecuted> {
+    if walls.first == First::Holder {
+        confine(spec, walls)?;
+        ready();
+        reaper::hold()
+    }
+    let process = process_of(spec)?;
     let command = Command::find(process)?;
+    confine(spec, walls)?;
+    match walls.first {
+        First::Reaper => reaper::become_init(process.terminal().unwrap_or(false)).map_err(WallError::from)?,
+        First::Keeper => reaper::become_keeper().map_err(WallError::from)?,
+        First::Command | First::Holder => {}
+    }
+    process::reset_signals().map_err(WallError::from)?;
+    Err(command.execute())
+}
+
+/// Makes this process what the container's command is allowed to be, for good.
+///
+/// # Errors
+/// [`WallError`] names the wall.
+pub fn confine(spec: &Spec, walls: &Walls) -> Result<(), WallError> {
+    let process = process_of(spec)?;
+    let filter = Filter::read(&walls.filter)?;
     check_cwd()?;
     rustix::process::umask(Mode::from_raw_mode(walls.umask));
     for limit in process.rlimits().as_deref().unwrap_or_default() {
@@ -325,7 +363,7 @@ fn descend(spec: &Spec, walls: &Walls) -> Result<std::convert::Infallible, NotEx
     }
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     if let Some(writable) = &walls.landlock {
-        restrict_files(writable)?;
+        restrict_files(writable, walls.shared)?;
     }
     // Without no_new_privs the kernel takes a filter only from who holds CAP_SYS_ADMIN, so it goes
     // first; with it the filter goes last, when nothing of ours is left to do.
@@ -340,16 +378,11 @@ fn descend(spec: &Spec, walls: &Walls) -> Result<std::convert::Infallible, NotEx
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(call("tie the container to us"))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(call("hide our memory"))?;
-    process::close_on_exec_from(3).map_err(WallError::from)?;
+    process::close_on_exec_from(3)?;
     if no_new_privileges {
         filter.install()?;
     }
-    if walls.init {
-        crate::container::reaper::become_init(process.terminal().unwrap_or(false))
-            .map_err(WallError::from)?;
-    }
-    process::reset_signals().map_err(WallError::from)?;
-    Err(command.execute())
+    Ok(())
 }
 
 /// The seccomp filter, checked before the first step that cannot be taken back.
@@ -420,15 +453,16 @@ fn set_rlimit(limit: &PosixRlimit) -> Result<(), WallError> {
 }
 
 /// Files can be read and executed everywhere, since only what was named is there, and written only
-/// below `writable`. Sockets without a file and signals stop at the edge.
-fn restrict_files(writable: &[PathBuf]) -> Result<(), WallError> {
+/// below `writable`. Sockets without a file and signals stop at the edge, unless `shared`: a command that
+/// is brought in later has an edge of its own, and its neighbours are behind it.
+fn restrict_files(writable: &[PathBuf], shared: bool) -> Result<(), WallError> {
     let every = AccessFs::from_all(LANDLOCK_ABI);
     let read = AccessFs::from_read(LANDLOCK_ABI);
-    let created = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(every)?
-        .scope(Scope::from_all(LANDLOCK_ABI))?
-        .create()?;
+    let mut asked = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(every)?;
+    if !shared {
+        asked = asked.scope(Scope::from_all(LANDLOCK_ABI))?;
+    }
+    let created = asked.create()?;
     let mut ruleset = add_rule(created, Path::new("/"), read)?;
     for path in writable {
         ruleset = add_rule(ruleset, path, every)?;

@@ -4,12 +4,13 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource as Rlimit, getrlimit};
+use serde::{Deserialize, Serialize};
 
 use crate::audit;
 use crate::container::bpf::Program;
@@ -17,10 +18,10 @@ use crate::container::cgroup::{self, Cgroup, CgroupError};
 use crate::container::delegation::{self, Lack, Support};
 use crate::container::idmap::IdMap;
 use crate::container::idspace;
-use crate::container::lifecycle::{self, Launch, Moment, Outcome, Running};
+use crate::container::lifecycle::{self, Launch, Moment, Outcome, Running, Waiting};
 use crate::container::limits::{Limits, Resource};
 use crate::container::options::{DeviceRequest, Network, SeccompChoice, Ulimit};
-use crate::container::plan::{End, Plan, PlannedMount, Root, Walls, hex};
+use crate::container::plan::{End, First, Plan, PlannedMount, Root, Walls, hex};
 use crate::container::seccomp::{self, Conditions, Profile};
 use crate::container::spec::{self, Masks, SpecRequest};
 use crate::container::state::{Folders, Leftover, Place, Places, ProcessId};
@@ -29,7 +30,9 @@ use crate::engine::host::Host;
 use crate::error::{Error, ErrorKind};
 use crate::image::leases::Inside;
 use crate::names::{ContainerId, Digest, Name};
+use crate::sys::channel;
 use crate::sys::fs::{self, FsError};
+use crate::sys::process::ProcessError;
 
 /// Largest filter on disk, in bytes: what the kernel takes and our header.
 const FILTER_BYTES_MAX: u64 = 64 << 10;
@@ -142,6 +145,50 @@ pub struct Decided {
     pub umask: u32,
     /// The command is killed this long after it was asked to end.
     pub grace: Option<Duration>,
+    /// There is no command: the container waits for those that this owner asks for, and ends with it.
+    pub owner: Option<OwnedFd>,
+}
+
+impl Decided {
+    /// What the container's first process becomes.
+    fn first(&self) -> First {
+        match (&self.owner, self.init) {
+            (Some(_), _) => First::Holder,
+            (None, true) => First::Reaper,
+            (None, false) => First::Command,
+        }
+    }
+}
+
+/// What who holds a container without a command says to its owner, in this order but for warnings.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HolderSays {
+    /// One line for the person.
+    Warning(String),
+    /// Commands can be brought in.
+    Ready {
+        /// The container.
+        id: String,
+        /// Its cgroup below the mount of cgroup2, when it has one.
+        cgroup: Option<PathBuf>,
+    },
+    /// The container has ended.
+    Ended {
+        /// The exit code of its first process.
+        code: i32,
+        /// What has to be said about it.
+        error: Option<Error>,
+    },
+    /// There is no container.
+    Failed(Error),
+}
+
+impl HolderSays {
+    /// Says it; an owner that is gone hears nothing.
+    pub fn tell(&self, owner: BorrowedFd<'_>) {
+        let _heard = channel::send(owner, &serde_json::to_vec(self).unwrap_or_default(), None);
+    }
 }
 
 /// How a container ended, for the exit code and for the person.
@@ -169,9 +216,20 @@ pub fn open(host: &Host, warn: Warn<'_>) -> Result<Places, Error> {
 ///
 /// # Errors
 /// What kept the command from being executed; a command that failed is no error.
-pub fn carry_out(host: &Host, places: Places, decided: Decided, warn: Warn<'_>) -> Result<Finished, Error> {
+pub fn carry_out(
+    host: &Host,
+    places: Places,
+    decided: Decided,
+    ahead: Option<Ahead>,
+    warn: Warn<'_>,
+) -> Result<Finished, Error> {
     // The stage makes its namespaces while we prepare its plan; with limits it must wait for its cgroup.
-    let begun = decided.limits.resources().is_empty().then(|| begin(&decided, None)).transpose()?;
+    let begun = if decided.limits.resources().is_empty() && decided.map.is_some() {
+        let stage = ahead.map_or_else(|| start(&decided, None), |ahead| Ok(ahead.0))?;
+        Some(take_over(stage, &decided)?)
+    } else {
+        None
+    };
     let mut random = [0_u8; 32];
     fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
     let id = ContainerId::from_bytes(&random);
@@ -305,13 +363,27 @@ struct Prepared {
     begun: Option<Running>,
 }
 
-fn begin(decided: &Decided, cgroup: Option<&Cgroup>) -> Result<Running, Error> {
-    lifecycle::begin(Launch {
-        map: decided.map.as_ref(),
+/// A stage that was started before anything but its standard streams was known.
+pub struct Ahead(Waiting);
+
+/// Starts the stage of a container without limits: a third of a start is the same for all of them. What
+/// fails here fails again, and is told, when the container is carried out.
+pub fn ahead(interactive: bool, tty: bool) -> Option<Ahead> {
+    lifecycle::start(&Launch { has_map: true, interactive, tty, cgroup: None }).ok().map(Ahead)
+}
+
+fn take_over(stage: Waiting, decided: &Decided) -> Result<Running, Error> {
+    let owner = decided.owner.as_ref().map(OwnedFd::try_clone).transpose();
+    let owner = owner.map_err(|e| ProcessError::call("hold the owner of the container", e))?;
+    lifecycle::take_over(stage, decided.grace, owner)
+}
+
+fn start(decided: &Decided, cgroup: Option<&Cgroup>) -> Result<Waiting, Error> {
+    lifecycle::start(&Launch {
+        has_map: decided.map.is_some(),
         interactive: decided.interactive,
         tty: decided.tty,
         cgroup: cgroup.map(Cgroup::dir),
-        grace: decided.grace,
     })
 }
 
@@ -338,7 +410,8 @@ fn run_in(
         Ok(cgroup) => cgroup,
         Err(error) => return (Err(error), Ok(())),
     };
-    let running = begun.map_or_else(|| begin(&decided, cgroup.as_ref()), Ok);
+    let begin = || take_over(start(&decided, cgroup.as_ref())?, &decided);
+    let running = begun.map_or_else(begin, Ok);
     let outcome =
         running.and_then(|running| supervise(host, running, decided, filter, place, cgroup.is_some()));
     let denials = cgroup.as_ref().map(Denials::of).unwrap_or_default();
@@ -364,6 +437,8 @@ fn supervise(
         RootChoice::Empty(_) => Stack::default(),
     };
     let mut stack = Some(stack);
+    let owner = decided.owner.as_ref().map(OwnedFd::try_clone).transpose();
+    let owner = owner.map_err(|e| ProcessError::call("hold the owner of the container", e))?;
     let plan = plan(host, decided, filter, place, has_own_cgroup)?;
     running.tell(plan)?;
     let stage = ProcessId::of(running.stage_pid());
@@ -380,6 +455,12 @@ fn supervise(
                 })?;
                 // From here on the record keeps the layers.
                 stack = None;
+            }
+            Moment::Ready => {
+                let (id, cgroup) = (place.id().as_str().to_owned(), place.cgroup().map(Path::to_owned));
+                if let Some(owner) = &owner {
+                    HolderSays::Ready { id, cgroup }.tell(owner.as_fd());
+                }
             }
             Moment::Ended => place.ended(),
         }
@@ -448,6 +529,7 @@ fn plan(
     place: &Place,
     has_own_cgroup: bool,
 ) -> Result<Plan, Error> {
+    let first = decided.first();
     let root = match decided.root {
         RootChoice::Empty(root) => root,
         RootChoice::Layers(Stack { folders: lowers, .. }) => {
@@ -510,7 +592,9 @@ fn plan(
             filter,
             landlock: decided.landlock,
             umask: decided.umask,
-            init: decided.init,
+            first,
+            // On the host's network sockets without a file reach the host's programs.
+            shared: first == First::Holder && decided.network == Network::None,
             propagation,
         },
     })

@@ -1,10 +1,12 @@
-//! `mcp run`: an agent's tool under the strict policy.
+//! `mcp run`: an agent's tool under the strict policy; and the same policy for a sandbox that is held for
+//! the commands that come.
 //!
 //! The policy says what is let in; everything else stays out: no home folder, no network, no variable,
 //! no capability. What the program itself needs to start is found by `engine::program`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -49,6 +51,8 @@ const WRITABLE: [&str; 10] = [
     "/dev/zero",
     "/tmp",
 ];
+/// What stands for the command where there is none: nobody executes it.
+const NOBODY: &str = "sandbox";
 /// How long a tool has to end after it was asked to, in seconds.
 const GRACE_S: u64 = 10;
 /// Largest `.git` file of a worktree that is read, in bytes.
@@ -65,6 +69,8 @@ pub struct Policy {
     pub read_only: Vec<PathBuf>,
     /// What else it may write.
     pub read_write: Vec<PathBuf>,
+    /// What it must not see though it lies in what is shown.
+    pub hidden: Vec<PathBuf>,
     /// Its variables.
     pub environment: Vec<EnvEntry>,
     /// Its network.
@@ -92,6 +98,8 @@ pub struct Explanation {
     pub user: (u32, u32),
     /// What it can reach of the host's files.
     pub files: Vec<FileAccess>,
+    /// What is hidden of them.
+    pub hidden: Vec<PathBuf>,
     /// The names of its variables.
     pub environment: Vec<String>,
     /// Its network.
@@ -121,7 +129,7 @@ pub struct FileAccess {
 /// What kept the tool from being executed.
 pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Error> {
     let places = launch::open(host, warn)?;
-    let decision = match decide(host, policy, warn) {
+    let decision = match decide(host, policy, &Purpose::Run, warn) {
         Ok(decision) => decision,
         Err(Undecided::Program(fault)) => {
             // As a shell and Docker have it: 127 for none, 126 for one that cannot be executed.
@@ -134,7 +142,38 @@ pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Erro
     for note in &decision.notes {
         warn(note);
     }
-    launch::carry_out(host, places, decision.decided, warn)
+    launch::carry_out(host, places, decision.decided, None, warn)
+}
+
+/// Holds a sandbox without a command of its own for `owner`, until that asks it to end or is gone. Of the
+/// host's programs outside its system folders `programs` can be started in it.
+///
+/// # Errors
+/// What kept the sandbox from being made.
+pub fn hold(
+    host: &Host,
+    policy: Policy,
+    programs: Vec<String>,
+    owner: OwnedFd,
+    warn: Warn<'_>,
+) -> Result<Finished, Error> {
+    let places = launch::open(host, warn)?;
+    let decision = decide(host, policy, &Purpose::Hold { programs }, warn)?;
+    for note in &decision.notes {
+        warn(note);
+    }
+    launch::carry_out(host, places, Decided { owner: Some(owner), ..decision.decided }, None, warn)
+}
+
+/// What a sandbox is made for.
+enum Purpose {
+    /// The policy's command, and nothing after it.
+    Run,
+    /// Commands that come later.
+    Hold {
+        /// What must be there for them.
+        programs: Vec<String>,
+    },
 }
 
 /// Says what [`run`] would do, and starts nothing.
@@ -142,7 +181,7 @@ pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Erro
 /// # Errors
 /// What would keep the tool from being started.
 pub fn explain(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Explanation, Error> {
-    let decision = decide(host, policy, warn)?;
+    let decision = decide(host, policy, &Purpose::Run, warn)?;
     let decided = &decision.decided;
     let name_of = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
     Ok(Explanation {
@@ -152,6 +191,7 @@ pub fn explain(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Explanatio
         image: decided.image.clone(),
         user: (host.uid, host.gid),
         files: decision.files,
+        hidden: decision.hidden,
         environment: decided.environment.iter().map(name_of).collect(),
         network: decided.network,
         limits: enforced(host, &decided.limits),
@@ -224,6 +264,7 @@ struct Decision {
     decided: Decided,
     program: PathBuf,
     files: Vec<FileAccess>,
+    hidden: Vec<PathBuf>,
     notes: Vec<String>,
 }
 
@@ -244,6 +285,8 @@ fn named(host: &Host, policy: &Policy) -> Result<Vec<FileAccess>, Error> {
     for path in &policy.read_write {
         add("--rw", path, true, "named with --rw")?;
     }
+    // A folder stands over the one that it lies in, whatever was named first; the sort is stable.
+    files.sort_by_key(|file| file.path.components().count());
     Ok(files)
 }
 
@@ -272,12 +315,12 @@ fn absolute(host: &Host, flag: &'static str, path: &Path) -> Result<PathBuf, Err
     Ok(if has_parent { walk.real } else { typed.components().collect() })
 }
 
-fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Undecided> {
+fn decide(host: &Host, policy: Policy, purpose: &Purpose, warn: Warn<'_>) -> Result<Decision, Undecided> {
     let named = named(host, &policy)?;
     let mut ground = if policy.image == HOST_IMAGE {
-        host_ground(host, &policy, &named)?
+        host_ground(host, &policy, purpose, &named)?
     } else {
-        image_ground(host, &policy, &named, warn)?
+        image_ground(host, &policy, purpose, &named, warn)?
     };
     // What was named comes later, so that it stands over what was found.
     let mut files = std::mem::take(&mut ground.needed);
@@ -291,6 +334,8 @@ fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Undec
     let mut mounts = ground.mounts;
     mounts.push(tmpfs("/tmp"));
     mounts.extend(files.iter().map(bind));
+    let hidden = hidden(host, &policy)?;
+    mounts.extend(hidden.iter().map(|path| hide(path)));
     let program = ground.arguments.first().map(PathBuf::from).unwrap_or_default();
     let mut landlock: Vec<PathBuf> = WRITABLE.iter().map(PathBuf::from).collect();
     landlock.extend(files.iter().filter(|f| f.writable).map(|f| f.path.clone()));
@@ -302,7 +347,10 @@ fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Undec
         pids: Some(PIDS_DEFAULT),
     };
     let decided = Decided {
-        verb: "mcp run",
+        verb: match purpose {
+            Purpose::Run => "mcp run",
+            Purpose::Hold { .. } => "mcp serve",
+        },
         image: policy.image.clone(),
         name: None,
         cidfile: None,
@@ -320,7 +368,7 @@ fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Undec
         workdir: ground.workdir,
         hostname: Some("sandbox".to_owned()),
         hosts: Vec::new(),
-        interactive: true,
+        interactive: matches!(purpose, Purpose::Run),
         tty: false,
         capabilities: Vec::new(),
         no_new_privileges: true,
@@ -337,8 +385,9 @@ fn decide(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Decision, Undec
         init: true,
         umask: host.umask,
         grace: Some(Duration::from_secs(GRACE_S)),
+        owner: None,
     };
-    Ok(Decision { decided, program, files, notes })
+    Ok(Decision { decided, program, files, hidden, notes })
 }
 
 /// What the sandbox stands on: the host's system folders, or an image.
@@ -354,8 +403,13 @@ struct Ground {
     notes: Vec<String>,
 }
 
-fn host_ground(host: &Host, policy: &Policy, named: &[FileAccess]) -> Result<Ground, Undecided> {
-    if policy.command.is_empty() {
+fn host_ground(
+    host: &Host,
+    policy: &Policy,
+    purpose: &Purpose,
+    named: &[FileAccess],
+) -> Result<Ground, Undecided> {
+    if policy.command.is_empty() && matches!(purpose, Purpose::Run) {
         let error = Error::new(ErrorKind::Usage, "no command was given");
         let hint = "write the server's command line behind `--`: `cuddy mcp run -- node server.js`";
         return Err(error.hint(hint).into());
@@ -365,9 +419,18 @@ fn host_ground(host: &Host, policy: &Policy, named: &[FileAccess]) -> Result<Gro
     let described = host_image::describe(&account);
     let mut visible = described.visible();
     visible.extend(named.iter().map(|f| f.path.clone()));
-    let needs = needs(host, policy, &visible).map_err(Undecided::Program)?;
-    let mut arguments = policy.command.clone();
-    arguments[0] = needs.program.display().to_string();
+    let (needs, arguments) = match purpose {
+        Purpose::Run => {
+            let found = needs(host, &policy.command, &visible).map_err(Undecided::Program)?;
+            let mut arguments = policy.command.clone();
+            arguments[0] = found.program.display().to_string();
+            (found, arguments)
+        }
+        Purpose::Hold { programs } => {
+            let found = needs_of_all(host, programs, &visible).map_err(Undecided::Program)?;
+            (found, vec![NOBODY.to_owned()])
+        }
+    };
     let path: Vec<String> = needs.path.iter().map(|p| p.display().to_string()).collect();
     let path = if path.is_empty() { PATH_DEFAULT.to_owned() } else { path.join(":") };
     let needed = |m: &Mount| FileAccess { path: m.path.clone(), writable: false, why: m.why.clone() };
@@ -379,21 +442,30 @@ fn host_ground(host: &Host, policy: &Policy, named: &[FileAccess]) -> Result<Gro
         needed: needs.mounts.iter().map(needed).collect(),
         arguments,
         environment: vec![("PATH".to_owned(), path)],
-        workdir: workdir(host).unwrap_or("/").to_owned(),
+        workdir: workdir(host, named, purpose).unwrap_or("/").to_owned(),
         notes: needs.notes,
     })
 }
 
 /// An image's own user counts for nothing here: the tool is the caller, so that the workspace is its own.
-fn image_ground(host: &Host, policy: &Policy, named: &[FileAccess], warn: Warn<'_>) -> Result<Ground, Error> {
+fn image_ground(
+    host: &Host,
+    policy: &Policy,
+    purpose: &Purpose,
+    named: &[FileAccess],
+    warn: Warn<'_>,
+) -> Result<Ground, Error> {
     let image = images::defaults(host, &policy.image, None, warn)?;
     let mut arguments = image.entrypoint;
     arguments.extend_from_slice(if policy.command.is_empty() { &image.command } else { &policy.command });
+    if matches!(purpose, Purpose::Hold { .. }) {
+        arguments = vec![NOBODY.to_owned()];
+    }
     if arguments.is_empty() {
         return Err(OptionError::NoCommand { image: policy.image.clone() }.into());
     }
     let is_shown = |path: &&str| named.iter().any(|f| Path::new(path).starts_with(&f.path));
-    let workdir = workdir(host).filter(is_shown).map(str::to_owned).or(image.workdir);
+    let workdir = workdir(host, named, purpose).filter(is_shown).map(str::to_owned).or(image.workdir);
     let pair = |text: String| text.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()));
     let mut environment = vec![("PATH".to_owned(), PATH_DEFAULT.to_owned())];
     environment.extend(image.environment.into_iter().filter_map(pair));
@@ -411,8 +483,8 @@ fn image_ground(host: &Host, policy: &Policy, named: &[FileAccess], warn: Warn<'
 }
 
 /// What the program outside the system folders needs.
-fn needs(host: &Host, policy: &Policy, visible: &[PathBuf]) -> Result<Needs, ProgramError> {
-    let command: Vec<OsString> = policy.command.iter().map(OsString::from).collect();
+fn needs(host: &Host, command: &[String], visible: &[PathBuf]) -> Result<Needs, ProgramError> {
+    let command: Vec<OsString> = command.iter().map(OsString::from).collect();
     let pyenv = host.environment.get("PYENV_VERSION").map(OsString::from);
     program::find(&Question {
         command: &command[0],
@@ -425,8 +497,31 @@ fn needs(host: &Host, policy: &Policy, visible: &[PathBuf]) -> Result<Needs, Pro
     })
 }
 
-/// The caller's folder: relative arguments mean the same inside, even where it is otherwise empty.
-fn workdir(host: &Host) -> Option<&str> {
+/// What several programs need, together; without any, what the host's own need.
+fn needs_of_all(host: &Host, programs: &[String], visible: &[PathBuf]) -> Result<Needs, ProgramError> {
+    let mut all = Needs::default();
+    for name in programs.iter().map(String::as_str).chain(["sh"]) {
+        let found = needs(host, &[name.to_owned()], visible)?;
+        let is_new = |path: &PathBuf| !all.mounts.iter().any(|have| path.starts_with(&have.path));
+        let mounts: Vec<Mount> = found.mounts.into_iter().filter(|mount| is_new(&mount.path)).collect();
+        all.mounts.extend(mounts);
+        let links: Vec<_> = found.symlinks.into_iter().filter(|link| !all.symlinks.contains(link)).collect();
+        all.symlinks.extend(links);
+        let path: Vec<PathBuf> = found.path.into_iter().filter(|dir| !all.path.contains(dir)).collect();
+        all.path.extend(path);
+        all.notes.extend(found.notes);
+    }
+    // A mount hides what was mounted below its place before: the outer ones come first.
+    all.mounts.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(all)
+}
+
+/// The caller's folder: relative arguments mean the same inside, even where it is otherwise empty. Where
+/// commands come later there are none: they begin in the first workspace.
+fn workdir<'a>(host: &'a Host, named: &'a [FileAccess], purpose: &Purpose) -> Option<&'a str> {
+    if matches!(purpose, Purpose::Hold { .. }) {
+        return named.first().and_then(|file| file.path.to_str());
+    }
     let kernel = ["/proc", "/sys", "/dev"].iter().any(|p| host.cwd.starts_with(p));
     host.cwd.to_str().filter(|_| !kernel)
 }
@@ -438,6 +533,28 @@ fn tmpfs(target: &str) -> PlannedMount {
         read_only: false,
         propagation: None,
     }
+}
+
+/// The paths that are hidden, the outermost first.
+fn hidden(host: &Host, policy: &Policy) -> Result<Vec<PathBuf>, Error> {
+    let paths = policy.hidden.iter().map(|path| absolute(host, "--hide", path));
+    let mut paths = paths.collect::<Result<Vec<_>, _>>()?;
+    paths.sort();
+    paths.dedup();
+    // What lies in a hidden folder is hidden with it, and could not be mounted on.
+    let all = paths.clone();
+    paths.retain(|path| !all.iter().any(|other| other != path && path.starts_with(other)));
+    Ok(paths)
+}
+
+/// An empty folder that cannot be entered, or an empty file, over what stands there.
+fn hide(path: &Path) -> PlannedMount {
+    let what = if path.is_dir() {
+        PlannedSource::Tmpfs { options: "mode=000,size=4k,nr_inodes=1".to_owned(), exec: false }
+    } else {
+        PlannedSource::Bind { path: "/dev/null".into(), optional: false }
+    };
+    PlannedMount { what, target: path.to_owned(), read_only: true, propagation: None }
 }
 
 fn bind(file: &FileAccess) -> PlannedMount {

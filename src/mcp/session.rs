@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::mpsc;
 
@@ -108,6 +109,15 @@ impl FromHub {
         let next = self.receive.recv().await?;
         self.queued_bytes.fetch_sub(next.message.len(), Ordering::Relaxed);
         Some(next)
+    }
+
+    /// The next message, for who polls.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<ToClient>> {
+        let next = ready!(self.receive.poll_recv(context));
+        if let Some(next) = &next {
+            self.queued_bytes.fetch_sub(next.message.len(), Ordering::Relaxed);
+        }
+        Poll::Ready(next)
     }
 
     /// The next message, when one waits already.

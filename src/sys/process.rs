@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
-use rustix::thread::{CapabilitySets, UnshareFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
 use crate::error::{ErrorKind, Fault};
 
@@ -108,10 +108,11 @@ impl Child {
         }
     }
 
-    /// Waits until it has ended and forgets it.
+    /// Waits until it has ended and forgets it; one that is forgotten already is no error.
     pub fn reap(&self) {
+        use rustix::process::{WaitId, WaitIdOptions};
         while let Err(rustix::io::Errno::INTR) =
-            rustix::process::waitpid(Some(self.pid), WaitOptions::empty())
+            rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
         {}
     }
 }
@@ -127,11 +128,6 @@ pub struct StageStart<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The namespaces it makes.
     pub unshare: UnshareFlags,
-    /// What it writes to its own `uid_map` and `gid_map`; `None` when we write them, or when there
-    /// is no new user namespace.
-    pub own_maps: Option<(&'a str, &'a str)>,
-    /// It waits for one byte from us before it goes on: we write the maps.
-    pub wait_for_go: bool,
 }
 
 /// Starts the stage: a copy of this program that cannot reach the file it was started from.
@@ -219,7 +215,8 @@ fn become_stage(start: StageStart<'_>) -> ! {
 fn enter_stage(start: &StageStart<'_>) -> Result<std::convert::Infallible, ProcessError> {
     let call = |action| move |e: rustix::io::Errno| ProcessError::call(action, e);
     // A lock of the command is shared by whoever has its descriptor, and ours must end with the command.
-    close_but(start)?;
+    let given = start.stdio.iter().flatten().map(AsRawFd::as_raw_fd);
+    close_but(given.chain([start.socket.as_raw_fd()]).collect())?;
     // The program file is opened before anything changes, by the name the kernel keeps for us.
     let own = rustix::fs::open(
         "/proc/self/exe",
@@ -236,17 +233,9 @@ fn enter_stage(start: &StageStart<'_>) -> Result<std::convert::Infallible, Proce
         }
     }
     unshare(start.unshare)?;
-    if let Some((uids, gids)) = start.own_maps {
-        write_own_maps(uids, gids)?;
-    }
-    if start.wait_for_go {
-        let mut byte = [0_u8];
-        rustix::io::write(&start.socket, b"{\"unshared\":null}")
-            .map_err(call("say that the namespaces are made"))?;
-        if rustix::io::read(&start.socket, &mut byte).map_err(call("wait for the id maps"))? != 1 {
-            exit_at_once(125);
-        }
-    }
+    // Its id maps are written from outside, before it gets anything to do.
+    rustix::io::write(&start.socket, b"{\"unshared\":null}")
+        .map_err(call("say that the namespaces are made"))?;
     keep_capabilities_over_exec()?;
     let program = sealed_copy(own.as_fd())?;
     for (number, fd) in (0..).zip(&start.stdio) {
@@ -319,8 +308,8 @@ fn write_own_maps(uids: &str, gids: &str) -> Result<(), ProcessError> {
     put("/proc/self/gid_map", gids, "write the gid map of the user namespace")
 }
 
-/// Keeps what a new user namespace gave us although the program is executed again and the user is
-/// not 0 inside (ambient capabilities, capabilities(7)).
+/// Keeps what a new user namespace gave us although the program is executed again and the user has no
+/// number inside yet (ambient capabilities, capabilities(7)).
 fn keep_capabilities_over_exec() -> Result<(), ProcessError> {
     let call = |action| move |e: rustix::io::Errno| ProcessError::call(action, e);
     if rustix::process::geteuid().is_root() {
@@ -334,6 +323,19 @@ fn keep_capabilities_over_exec() -> Result<(), ProcessError> {
             .map_err(call("keep capabilities over exec"))?;
     }
     Ok(())
+}
+
+/// What is executed from here on gets capabilities as the user it runs as has them, no longer as
+/// `start_stage` arranged it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn bequeath_no_capabilities() -> Result<(), ProcessError> {
+    let call = |action| move |e: rustix::io::Errno| ProcessError::call(action, e);
+    rustix::thread::clear_ambient_capability_set().map_err(call("clear the ambient capabilities"))?;
+    let sets = rustix::thread::capabilities(None).map_err(call("read the capabilities"))?;
+    let own = CapabilitySets { inheritable: CapabilitySet::empty(), ..sets };
+    rustix::thread::set_capabilities(None, own).map_err(call("give up inheritable capabilities"))
 }
 
 /// A view of our own program that nobody can write through: a read-only mount of its own, attached
@@ -435,6 +437,15 @@ fn put_descriptor(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), ProcessError>
     if result == number { Ok(()) } else { Err(call(io::Error::last_os_error())) }
 }
 
+/// Closes every descriptor from 3 on but these. Only for a forked copy of ours: values that own what is
+/// closed here must never be used or dropped there, so it ends by [`exit_at_once`].
+///
+/// # Errors
+/// What the kernel says.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<(), ProcessError> {
+    close_but(kept.iter().map(AsRawFd::as_raw_fd).collect())
+}
+
 /// Marks every descriptor from `first` on to be closed by exec (close_range(2), Linux 5.11).
 ///
 /// # Errors
@@ -443,14 +454,11 @@ pub fn close_on_exec_from(first: RawFd) -> Result<(), ProcessError> {
     close_range(first, RawFd::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
-/// Closes all but what the stage needs. Only for the stage before its exec: values that own what is closed
-/// here are never used or dropped there, for it ends without unwinding.
-fn close_but(start: &StageStart<'_>) -> Result<(), ProcessError> {
-    let mut kept: Vec<RawFd> = start.stdio.iter().flatten().map(AsRawFd::as_raw_fd).collect();
-    kept.push(start.socket.as_raw_fd());
+/// Closes all but 0, 1, 2 and `kept`.
+fn close_but(mut kept: Vec<RawFd>) -> Result<(), ProcessError> {
     kept.sort_unstable();
     let mut first = 3;
-    for fd in kept {
+    for fd in kept.into_iter().filter(|fd| *fd > 2) {
         if first < fd {
             close_range(first, fd - 1, 0)?;
         }
@@ -585,17 +593,49 @@ pub fn end_children(spared: &[Pid], patience: Duration) {
     }
 }
 
-/// The children of this process, by what each process of `/proc` says of its parent.
+/// Kills a process and all its descendants, those too that only an end makes its children: it must adopt
+/// orphans (`PR_SET_CHILD_SUBREAPER`). It is stopped first, so that it does not leave them to somebody else.
+pub fn end_tree(root: &Child, patience: Duration) {
+    let until = Instant::now() + patience;
+    let _stopped = rustix::process::pidfd_send_signal(&root.pidfd, Signal::STOP);
+    let number = root.pid.as_raw_nonzero().to_string();
+    loop {
+        let is_living = |pid: &Pid| !matches!(stat_fields(*pid), Some((state, _)) if state == "Z");
+        let living: Vec<Pid> = children_of(&number).into_iter().filter(is_living).collect();
+        if living.is_empty() || Instant::now() >= until {
+            break;
+        }
+        for pid in living {
+            // Between two looks the number can become another's: held, and looked at again, it cannot.
+            let Ok(held) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            if stat_fields(pid).is_some_and(|(_, parent)| parent == number) {
+                let _ended = rustix::process::pidfd_send_signal(&held, Signal::KILL);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ended = root.kill();
+}
+
+/// The children of this process.
 fn children() -> Vec<Pid> {
-    let own = rustix::process::getpid().as_raw_nonzero().to_string();
-    let is_ours = |name: &str| {
-        let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
-        // The name may hold spaces and parentheses: fields are counted behind its last `)`.
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)) == Some(own.as_str())
-    };
+    children_of(&rustix::process::getpid().as_raw_nonzero().to_string())
+}
+
+/// The children of a process, by what each process of `/proc` says of its parent.
+fn children_of(parent: &str) -> Vec<Pid> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| is_ours(name)).filter_map(|name| Pid::from_raw(name.parse().ok()?)).collect()
+    let pids = names.filter_map(|name| Pid::from_raw(name.parse().ok()?));
+    pids.filter(|pid| stat_fields(*pid).is_some_and(|(_, of)| of == parent)).collect()
+}
+
+/// The state of a process and the number of its parent (proc_pid_stat(5)).
+fn stat_fields(pid: Pid) -> Option<(String, String)> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name may hold spaces and parentheses: fields are counted behind its last `)`.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
 }
 
 /// Executes `path` with these arguments and this environment; returns only when it could not.
