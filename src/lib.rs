@@ -182,6 +182,52 @@ pub mod workspace {
     }
     /// ● The one owner of root descriptors: every way is opened beneath one.
     pub mod root;
+    /// ○ What an operation did, and what it means to do, as lines of a journal.
+    pub mod change;
+    /// ● The journal: operations, what was there before, locks on names.
+    pub mod journal;
+    /// ● Changes of many files, all or nothing, also when this process dies.
+    pub mod commit;
+    /// ● Files read: whole, by lines from either end, for a change.
+    pub mod files;
+    /// ● What takes operations back.
+    pub mod undo;
+    /// ○ The globs of the reference server.
+    pub mod globs;
+    /// ● How long somebody waits: deadline, cancellation, progress.
+    pub mod patience;
+    /// ● A few threads that share the work of one call.
+    pub mod crew;
+    /// ● One folder, read once, and the stamp by which it is known again.
+    pub mod listing;
+    /// ● What folders held, proved before it is believed.
+    pub mod index;
+    /// ● What ignore files say on the way down.
+    pub mod ignores;
+    /// ● Every folder below one, by a few threads.
+    pub mod walk;
+    /// ● Paths by glob and by letters.
+    pub mod paths;
+    /// ● Search in the content of files.
+    pub mod search;
+    /// ○ Which language a file is written in, and which nodes of its grammar are symbols.
+    pub mod language;
+    /// ● Text into a syntax tree, within limits of size and time.
+    pub mod syntax;
+    /// ● The symbols of one text.
+    pub mod outline;
+    /// ○ The words of a text, as programs have them.
+    pub mod words;
+    /// ● The bytes of every file below a place, by a few threads.
+    pub mod contents;
+    /// ● Symbols by name, everywhere below a place.
+    pub mod symbols;
+    /// ● Which signatures matter most, within a budget.
+    pub mod map;
+    /// ● A repository's history from its own files.
+    pub mod git;
+    /// ● Which files a task is probably about, and why.
+    pub mod suggest;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
@@ -228,6 +274,8 @@ pub mod engine {
     pub mod removal;
     /// ● Pull, push, log in; which registry and who we are to it.
     pub mod registries;
+    /// ● What this host lends to a connection to another machine.
+    pub mod remote;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
@@ -291,8 +339,20 @@ pub mod engine {
     pub mod trials;
     /// ● Reads and tries what this host can do.
     pub mod facts;
+    /// ● A workspace: its roots, its journal, what is read there.
+    pub mod workspaces;
+    /// ● Files on their way to a new content, of one call or of a transaction.
+    pub mod drafts;
+    /// ● Write, edit, patch, move, copy, delete; undo and history; transactions.
+    pub mod changes;
     /// ● The audit read back: what was done, and whether the record is whole.
     pub mod trail;
+    /// ○ How a gateway and its servers stand, for people and for Prometheus.
+    pub mod status;
+    /// ● What MCP servers write to standard error: bounded files.
+    pub mod server_log;
+    /// ● The gateways that run: found, asked, and swept away when killed.
+    pub mod running;
     /// ○ What an MCP server offers, byte for byte, and what makes two offers different.
     pub mod offer;
     /// ● What MCP servers offered when they last answered, and what of it was accepted.
@@ -305,9 +365,13 @@ pub mod engine {
 pub mod mcp {
     /// ○ JSON-RPC messages as text: looked into by pieces, changed by splicing.
     pub mod message;
-    /// What joins the gateway to one server: a queue each way.
+    /// ○ The two eras of the protocol, and every translation between them.
+    pub mod era;
+    /// ○ The names that clients see.
+    pub mod names;
+    /// ● What joins the gateway to one server: a queue each way.
     pub mod link;
-    /// What joins a front to the hub: conversations.
+    /// ● What joins a front to the hub: conversations.
     pub mod session;
     /// Streamable HTTP: the gateway's own front, and servers that are reached by it.
     pub mod http {
@@ -337,9 +401,24 @@ pub mod mcp {
         pub mod modern;
         /// ● Who may connect, how much and for how long, and which part answers.
         pub mod front;
+        /// ○ Where a server is that is reached by HTTP.
+        pub mod target;
+        /// ● Connections to such a server.
+        pub mod wire;
+        /// ● One request to it, and all that comes back.
+        pub mod exchange;
+        /// ● A server that is reached by HTTP, as the hub sees every server.
+        pub mod upstream;
     }
     /// ● Our own MCP servers: a table of tools on standard input and output.
     pub mod toolbox;
+    /// ● How the servers of this gateway stand, and the record of their calls.
+    pub mod board;
+    /// ● The socket by which other commands ask this gateway.
+    pub mod control;
+    /// ● Calls as spans for OpenTelemetry, by OTLP over HTTP.
+    #[cfg(feature = "otel")]
+    pub mod otel;
 }
 
 /// The command line.
@@ -383,6 +462,8 @@ pub mod cli {
     pub mod mcp_config;
     /// ● The program as `srt`.
     pub mod srt;
+    /// ● `mcp ps`, `mcp logs`, `mcp inspect`, `mcp stop`, `mcp start`, `mcp metrics`.
+    pub mod running;
     /// ● `mcp diff`, `mcp accept`.
     pub mod catalogue;
     /// ● `audit show`, `audit verify`.

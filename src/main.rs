@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use cuddy::cli::args::{self, AuditVerb, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
 use cuddy::cli::{
-    archives, audit, catalogue, containers, images, mcp, mcp_config, registries, srt, system, terminal,
+    archives, audit, catalogue, containers, images, mcp, mcp_config, registries, running, srt, system,
+    terminal,
 };
 use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
@@ -82,6 +83,12 @@ fn carry_out(parsed: Cuddy) -> i32 {
             McpVerb::Run(args) => mcp::run(&host, *args),
             McpVerb::Import(args) => code(mcp_config::import(&host, &args)),
             McpVerb::Init(args) => code(mcp_config::init(&host, &args)),
+            McpVerb::Ps(args) => code(running::ps(&host, &args)),
+            McpVerb::Logs(args) => code(running::logs(&host, &args)),
+            McpVerb::Inspect(args) => code(running::inspect(&host, &args)),
+            McpVerb::Stop(args) => code(running::stop(&host, &args)),
+            McpVerb::Start(args) => code(running::start(&host, &args)),
+            McpVerb::Metrics => code(running::metrics(&host)),
             McpVerb::Diff(args) => code(catalogue::diff(&host, &args)),
             McpVerb::Accept(args) => code(catalogue::accept(&host, &args)),
         },

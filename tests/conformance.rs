@@ -3,8 +3,11 @@
 //!
 //! The suite (npm) and its Node (PyPI) are installed by `tests/mcp/setup`; the server is the fixture in
 //! `tests/mcp/fixture`. The judge is the suite: here only its verdicts are compared, check by check.
+#![expect(clippy::disallowed_methods, reason = "tests learn from the environment what must not be skipped")]
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+#![expect(clippy::print_stdout, reason = "what the suite said of a failed check")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -177,7 +180,7 @@ fn a_folder_of_results_says_its_scenario() {
 }
 
 fn difference(direct: &Verdicts, through: &Verdicts) -> String {
-    let keys: std::collections::BTreeSet<_> = direct.keys().chain(through.keys()).collect();
+    let keys: BTreeSet<_> = direct.keys().chain(through.keys()).collect();
     let differing = keys.into_iter().filter(|key| direct.get(*key) != through.get(*key));
     let show = |ends: Option<&Vec<String>>| ends.map_or("absent".to_owned(), |ends| ends.join(" "));
     differing

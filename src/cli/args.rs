@@ -601,6 +601,18 @@ pub enum McpVerb {
     Import(McpImport),
     /// Write the beginning of a configuration
     Init(McpInit),
+    /// List the gateways and servers that run
+    Ps(McpPs),
+    /// Show what a server wrote to standard error
+    Logs(McpLogs),
+    /// Say everything that is known of a server
+    Inspect(McpInspect),
+    /// End a server's sandboxes, and start none until asked
+    Stop(McpStop),
+    /// Start a server that was stopped or failed
+    Start(McpStart),
+    /// Print what Prometheus reads, of all gateways
+    Metrics,
     /// Say what servers offer that nobody has accepted, and what changed since somebody did
     Diff(McpDiff),
     /// Accept what a server offers now
@@ -637,6 +649,56 @@ pub struct McpInit {
     /// Write to this new file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+/// `mcp ps`
+#[derive(Debug, Args)]
+pub struct McpPs {
+    /// How to print: text or json (one object a line for each gateway)
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `mcp logs`
+#[derive(Debug, Args)]
+pub struct McpLogs {
+    /// The server
+    pub name: String,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only so many lines, the newest
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub tail: Option<usize>,
+    /// With the moment of each line
+    #[arg(short, long)]
+    pub timestamps: bool,
+}
+
+/// `mcp inspect`
+#[derive(Debug, Args)]
+pub struct McpInspect {
+    /// The server
+    pub name: String,
+}
+
+/// `mcp stop`
+#[derive(Debug, Args)]
+pub struct McpStop {
+    /// The servers
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// Every gateway, with all its servers
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+}
+
+/// `mcp start`
+#[derive(Debug, Args)]
+pub struct McpStart {
+    /// The servers
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
 }
 
 /// `mcp diff`

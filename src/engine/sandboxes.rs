@@ -142,7 +142,7 @@ pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Erro
     for note in &decision.notes {
         warn(note);
     }
-    launch::carry_out(host, places, decision.decided, warn)
+    launch::carry_out(host, places, decision.decided, None, warn)
 }
 
 /// Holds a sandbox without a command of its own for `owner`, until that asks it to end or is gone. Of the
@@ -162,7 +162,7 @@ pub fn hold(
     for note in &decision.notes {
         warn(note);
     }
-    launch::carry_out(host, places, Decided { owner: Some(owner), ..decision.decided }, warn)
+    launch::carry_out(host, places, Decided { owner: Some(owner), ..decision.decided }, None, warn)
 }
 
 /// What a sandbox is made for.

@@ -146,7 +146,7 @@ pub fn json(status: StatusCode, message: impl Into<Bytes>) -> Answer {
 }
 
 /// An error of ours, as a message.
-pub fn refusal(status: StatusCode, id: Option<&str>, code: i32, reason: &str) -> Answer {
+pub fn refusal(status: StatusCode, id: Option<&str>, code: i64, reason: &str) -> Answer {
     json(status, error(id, code, reason, None))
 }
 

@@ -4,57 +4,16 @@
 use std::borrow::Cow;
 
 use hyper::header::HeaderMap;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
+use crate::mcp::era::{CAPABILITIES_KEY, Era, MODERN, VERSION_KEY};
 use crate::mcp::http::headers::{SESSION, VERSION, one};
-use crate::mcp::http::mirror::{Body, name_member};
+use crate::mcp::http::mirror::name_member;
+use crate::mcp::message::{self, INVALID_REQUEST, Message, MessageError, Object, PARSE_ERROR, Shape};
 
-/// The first revision without `initialize`.
-pub const MODERN: &str = "2026-07-28";
-/// The revisions with `initialize` that a header may name.
-pub const LEGACY: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
-/// The member of `_meta` that names the revision.
-const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-/// The member of `_meta` that names what the client can do.
-const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-
-/// The body is no JSON.
-pub const PARSE_ERROR: i32 = -32700;
-/// The body is no message.
-pub const INVALID_REQUEST: i32 = -32600;
-/// There is no such method.
-pub const METHOD_NOT_FOUND: i32 = -32601;
-/// The parameters are wrong.
-pub const INVALID_PARAMS: i32 = -32602;
-/// It went wrong on our side.
-pub const INTERNAL_ERROR: i32 = -32603;
-/// Headers and body differ.
-pub const HEADER_MISMATCH: i32 = -32020;
-/// The client cannot do what the request needs.
-pub const MISSING_CAPABILITY: i32 = -32021;
-/// That revision is not spoken here.
-pub const UNSUPPORTED_VERSION: i32 = -32022;
-
-#[derive(Deserialize)]
-struct Raw<'m> {
-    #[serde(borrow, default)]
-    id: Option<&'m RawValue>,
-    #[serde(borrow, default)]
-    method: Option<Cow<'m, str>>,
-    #[serde(borrow, default)]
-    params: Option<&'m RawValue>,
-    #[serde(borrow, default)]
-    result: Option<&'m RawValue>,
-    #[serde(borrow, default)]
-    error: Option<&'m RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ErrorCode {
-    code: i64,
-}
+/// The headers do not say what the body says.
+pub const HEADER_MISMATCH: i64 = -32020;
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +30,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoMessage {
     /// [`PARSE_ERROR`] or [`INVALID_REQUEST`].
-    pub code: i32,
+    pub code: i64,
     /// In words.
     pub reason: String,
 }
@@ -84,8 +43,9 @@ pub struct Envelope<'m> {
     pub id: Option<&'m str>,
     /// The method; requests and notifications.
     pub method: Cow<'m, str>,
-    params: Option<&'m RawValue>,
-    error: Option<&'m RawValue>,
+    /// The parameters as they are written.
+    pub params: Option<&'m str>,
+    error: Option<&'m str>,
 }
 
 /// Takes a body apart.
@@ -93,92 +53,74 @@ pub struct Envelope<'m> {
 /// # Errors
 /// [`NoMessage`] when it is not one message of JSON-RPC.
 pub fn read(body: &[u8]) -> Result<Envelope<'_>, NoMessage> {
-    let no = |code, reason: &str| NoMessage { code, reason: reason.to_owned() };
-    let raw: Raw<'_> = serde_json::from_slice(body).map_err(|e| {
-        let code = if e.is_data() { INVALID_REQUEST } else { PARSE_ERROR };
-        no(code, &format!("the body is no message: {e}"))
+    let message = Message::parse(body).map_err(|e| {
+        let is_json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
+        let code = if is_json { INVALID_REQUEST } else { PARSE_ERROR };
+        NoMessage { code, reason: format!("the body is not one message: {e}") }
     })?;
-    let id = raw.id.map(RawValue::get);
-    let is_id = |id: &str| id.starts_with(['"', '-']) || id.starts_with(|c: char| c.is_ascii_digit());
-    if !id.is_none_or(is_id) {
-        return Err(no(INVALID_REQUEST, "the id is neither a string nor a number"));
-    }
-    let (method, kind) = match (raw.method, id) {
-        (Some(method), Some(_)) => (method, Kind::Request),
-        (Some(method), None) => (method, Kind::Notification),
-        (None, _) if raw.result.is_some() || raw.error.is_some() => (Cow::Borrowed(""), Kind::Response),
-        (None, _) => {
-            return Err(no(INVALID_REQUEST, "the body has neither a method nor a result nor an error"));
-        }
+    let params = message.object.get("params");
+    let none = Cow::Borrowed("");
+    let (kind, id, method, error) = match message.shape {
+        Shape::Request { id, method } => (Kind::Request, Some(id), method, None),
+        Shape::Notification { method } => (Kind::Notification, None, method, None),
+        Shape::Result { id, .. } => (Kind::Response, Some(id), none, None),
+        Shape::Error { id, error } => (Kind::Response, id, none, Some(error)),
     };
-    Ok(Envelope { kind, id, method, params: raw.params, error: raw.error })
+    Ok(Envelope { kind, id, method, params, error })
 }
 
 /// What of the parameters stands in headers too, or decides about the revision.
-#[derive(Default, Deserialize)]
-pub struct Parameters {
-    #[serde(default)]
-    name: Option<Value>,
-    #[serde(default)]
-    uri: Option<Value>,
-    #[serde(default)]
-    arguments: Option<Value>,
-    #[serde(default, rename = "_meta")]
-    meta: Option<serde_json::Map<String, Value>>,
+#[derive(Default)]
+pub struct Parameters<'m> {
+    object: Option<Object<'m>>,
+    meta: Option<Object<'m>>,
 }
 
-impl Parameters {
+impl<'m> Parameters<'m> {
     /// The revision that the request names in its `_meta`.
-    pub fn version(&self) -> Option<&str> {
-        self.meta.as_ref()?.get(META_VERSION)?.as_str()
+    pub fn version(&self) -> Option<Cow<'m, str>> {
+        self.meta.as_ref()?.string(VERSION_KEY)
     }
 
     /// The members of `_meta` that every request of the modern revision has, and this one has not.
     pub fn missing(&self) -> Vec<&'static str> {
-        let has_capabilities =
-            self.meta.as_ref().is_some_and(|meta| meta.get(META_CAPABILITIES).is_some_and(Value::is_object));
-        let wanted = [(META_VERSION, self.version().is_some()), (META_CAPABILITIES, has_capabilities)];
+        let capabilities = self.meta.as_ref().and_then(|meta| meta.get(CAPABILITIES_KEY));
+        let has_capabilities = capabilities.is_some_and(|raw| raw.starts_with('{'));
+        let wanted = [(VERSION_KEY, self.version().is_some()), (CAPABILITIES_KEY, has_capabilities)];
         wanted.into_iter().filter(|(_, is_there)| !is_there).map(|(name, _)| name).collect()
     }
 
-    /// What the headers of the request repeat.
-    pub fn body<'p>(&'p self, method: &'p str) -> Body<'p> {
-        let name = match name_member(method) {
-            Some("name") => self.name.as_ref(),
-            Some(_) => self.uri.as_ref(),
-            None => None,
-        };
-        Body { method, name: name.and_then(Value::as_str), arguments: self.arguments.as_ref() }
+    /// What the header `Mcp-Name` repeats.
+    pub fn name(&self, method: &str) -> Option<Cow<'m, str>> {
+        self.object.as_ref()?.string(name_member(method)?)
+    }
+
+    /// The arguments of a tool.
+    pub fn arguments(&self) -> Option<Value> {
+        serde_json::from_str(self.object.as_ref()?.get("arguments")?).ok()
     }
 }
 
-impl Envelope<'_> {
-    /// The parameters; those that are none of an object are none.
+impl<'m> Envelope<'m> {
+    /// The parameters; those that are no object are none.
     ///
     /// # Errors
-    /// When `_meta` is no object, or something stands there twice.
-    pub fn parameters(&self) -> Result<Parameters, String> {
-        match self.params {
-            Some(raw) if raw.get().starts_with('{') => {
-                serde_json::from_str(raw.get()).map_err(|e| format!("the parameters cannot be read: {e}"))
-            }
-            _ => Ok(Parameters::default()),
-        }
+    /// When they or their `_meta` cannot be read, or something stands there twice.
+    pub fn parameters(&self) -> Result<Parameters<'m>, String> {
+        let Some(text) = self.params.filter(|text| text.starts_with('{')) else {
+            return Ok(Parameters::default());
+        };
+        let unreadable = |e: MessageError| format!("the parameters cannot be read: {e}");
+        let object = Object::parse(text).map_err(unreadable)?;
+        let meta = object.get("_meta").filter(|raw| *raw != "null");
+        let meta = meta.map(Object::parse).transpose().map_err(unreadable)?;
+        Ok(Parameters { object: Some(object), meta })
     }
 
     /// The code of the error that this response is.
     pub fn error_code(&self) -> Option<i64> {
-        serde_json::from_str::<ErrorCode>(self.error?.get()).ok().map(|error| error.code)
+        Object::parse(self.error?).ok()?.get("code")?.parse().ok()
     }
-}
-
-/// How a request is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Era {
-    /// With `initialize` and a session; up to 2025-11-25.
-    Legacy,
-    /// Each request alone; from 2026-07-28 on.
-    Modern,
 }
 
 /// Whether a version is one of those without `initialize`. Revisions are days, so later ones sort behind.
@@ -187,9 +129,9 @@ pub fn is_modern(version: &str) -> bool {
 }
 
 /// How a message is to be served: what the body says counts more than what a header says.
-pub fn era(headers: &HeaderMap, envelope: &Envelope<'_>, parameters: &Parameters) -> Era {
-    let named = parameters.version().or_else(|| one(headers, &VERSION).ok().flatten());
-    match (parameters.version(), &*envelope.method, named.is_some_and(is_modern)) {
+pub fn era(headers: &HeaderMap, envelope: &Envelope<'_>, parameters: &Parameters<'_>) -> Era {
+    let is_modern = one(headers, &VERSION).ok().flatten().is_some_and(is_modern);
+    match (parameters.version(), &*envelope.method, is_modern) {
         (Some(_), _, _) | (None, "server/discover", _) => Era::Modern,
         (None, "initialize", _) => Era::Legacy,
         (None, _, is_modern) => {
@@ -203,11 +145,9 @@ pub fn era(headers: &HeaderMap, envelope: &Envelope<'_>, parameters: &Parameters
 }
 
 /// A response that is an error.
-pub fn error(id: Option<&str>, code: i32, message: &str, data: Option<&Value>) -> Vec<u8> {
-    let message = Value::from(message);
-    let id = id.map(|id| format!(r#""id":{id},"#)).unwrap_or_default();
-    let data = data.map(|data| format!(r#","data":{data}"#)).unwrap_or_default();
-    format!(r#"{{"jsonrpc":"2.0",{id}"error":{{"code":{code},"message":{message}{data}}}}}"#).into_bytes()
+pub fn error(id: Option<&str>, code: i64, reason: &str, data: Option<&Value>) -> Vec<u8> {
+    let data = data.map(Value::to_string);
+    message::error_response(id, &message::error(code, reason, data.as_deref()))
 }
 
 #[cfg(test)]
@@ -232,7 +172,7 @@ mod tests {
 
     #[test]
     fn how_a_client_opens_says_which_era_it_is_of() {
-        let meta = json!({META_VERSION: "2026-07-28"});
+        let meta = json!({VERSION_KEY: "2026-07-28"});
         let call = |params: Value| json!({"id": 1, "method": "tools/call", "params": params});
         for (header, session, body, expected) in [
             (None, false, json!({"id": 1, "method": "initialize", "params": {}}), Era::Legacy),
@@ -261,6 +201,7 @@ mod tests {
             ("", PARSE_ERROR),
             ("{", PARSE_ERROR),
             ("nonsense", PARSE_ERROR),
+            ("{}{}", PARSE_ERROR),
             ("[]", INVALID_REQUEST),
             (r#"[{"id":1,"method":"ping"}]"#, INVALID_REQUEST),
             ("{}", INVALID_REQUEST),
@@ -281,11 +222,12 @@ mod tests {
             let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
             let envelope = read(body.as_bytes()).unwrap();
             assert_eq!((envelope.kind, envelope.id), (Kind::Request, Some(id)));
-            let error = error(envelope.id, METHOD_NOT_FOUND, "no \"such\"", None);
+            let error = error(envelope.id, message::METHOD_NOT_FOUND, "no \"such\"", None);
             let back = read(&error).unwrap();
             assert_eq!((back.kind, back.id, back.error_code()), (Kind::Response, Some(id), Some(-32601)));
         }
-        assert_eq!(read(br#"{"method":"x","id":null}"#).unwrap().kind, Kind::Notification);
+        assert_eq!(read(br#"{"method":"x"}"#).unwrap().kind, Kind::Notification);
+        assert!(read(br#"{"method":"x","id":null}"#).is_err());
     }
 
     #[test]
@@ -295,9 +237,9 @@ mod tests {
             read(body.as_bytes()).unwrap().parameters().map(|parameters| parameters.missing().len())
         };
         assert_eq!(of(json!({})), Ok(2));
-        assert_eq!(of(json!({"_meta": {META_VERSION: MODERN}})), Ok(1));
-        assert_eq!(of(json!({"_meta": {META_VERSION: 7, META_CAPABILITIES: []}})), Ok(2));
-        assert_eq!(of(json!({"_meta": {META_VERSION: MODERN, META_CAPABILITIES: {}}})), Ok(0));
+        assert_eq!(of(json!({"_meta": {VERSION_KEY: MODERN}})), Ok(1));
+        assert_eq!(of(json!({"_meta": {VERSION_KEY: 7, CAPABILITIES_KEY: []}})), Ok(2));
+        assert_eq!(of(json!({"_meta": {VERSION_KEY: MODERN, CAPABILITIES_KEY: {}}})), Ok(0));
         assert!(of(json!({"_meta": 7})).is_err());
     }
 }

@@ -23,15 +23,17 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::error::{ErrorKind, Fault};
+use crate::mcp::era::Era;
 use crate::mcp::http::address::Address;
 use crate::mcp::http::body::{Answer, not_allowed, refusal, text, unknown_caller};
-use crate::mcp::http::envelope::{Era, INVALID_PARAMS, era, read};
+use crate::mcp::http::envelope::{era, read};
 use crate::mcp::http::headers::{Guests, JSON, accepted, bearer, kind};
 use crate::mcp::http::legacy;
 use crate::mcp::http::modern::{self, Mirrors};
 use crate::mcp::http::patience::Patient;
 use crate::mcp::http::sessions::{IDLE_S, Sessions};
 use crate::mcp::http::token::Token;
+use crate::mcp::message::INVALID_PARAMS;
 use crate::mcp::session::Door;
 
 /// Connections at once.

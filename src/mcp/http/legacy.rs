@@ -9,11 +9,13 @@ use hyper::header::{HeaderMap, RETRY_AFTER};
 use tokio::time::timeout;
 
 use crate::error::{ErrorKind, Fault};
+use crate::mcp::era::LEGACY;
 use crate::mcp::http::body::{Answer, empty, json, not_allowed, refusal, resumable};
-use crate::mcp::http::envelope::{Envelope, INTERNAL_ERROR, INVALID_REQUEST, Kind, LEGACY, is_modern, read};
+use crate::mcp::http::envelope::{Envelope, Kind, is_modern, read};
 use crate::mcp::http::headers::{LAST_EVENT, SESSION, VERSION, accepted, one, value};
 use crate::mcp::http::sessions::{Session, SessionError, Sessions};
 use crate::mcp::http::stream::{Next, Reading, Stream};
+use crate::mcp::message::{INTERNAL_ERROR, INVALID_REQUEST};
 use crate::mcp::session::{Door, Face};
 
 /// How long `initialize` may take, in seconds.

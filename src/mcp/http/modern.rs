@@ -11,13 +11,12 @@ use hyper::header::HeaderMap;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
+use crate::mcp::era::{MISSING_CAPABILITY, MODERN, UNSUPPORTED_VERSION};
 use crate::mcp::http::body::{Answer, empty, json, once, refusal};
-use crate::mcp::http::envelope::{
-    Envelope, HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Kind, METHOD_NOT_FOUND,
-    MISSING_CAPABILITY, MODERN, Parameters, UNSUPPORTED_VERSION, read,
-};
+use crate::mcp::http::envelope::{Envelope, HEADER_MISMATCH, Kind, Parameters, read};
 use crate::mcp::http::headers::{VERSION, accepted, one};
-use crate::mcp::http::mirror::{Mirrored, check, mirrored};
+use crate::mcp::http::mirror::{Body, Mirrored, check, mirrored};
+use crate::mcp::message::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND};
 use crate::mcp::session::{Conversation, Door, Face, ToClient};
 
 /// How long the hub may take to accept a message, in seconds.
@@ -122,9 +121,9 @@ impl Mirrors {
 
 /// The status that an error has in this revision.
 fn status_of(code: i64) -> StatusCode {
-    match i32::try_from(code) {
-        Ok(HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION) => StatusCode::BAD_REQUEST,
-        Ok(METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
+    match code {
+        HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION => StatusCode::BAD_REQUEST,
+        METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
         _ => StatusCode::OK,
     }
 }
@@ -135,8 +134,8 @@ async fn judge(
     door: &Door,
     headers: &HeaderMap,
     envelope: &Envelope<'_>,
-    parameters: &Parameters,
-) -> Result<(), (i32, String)> {
+    parameters: &Parameters<'_>,
+) -> Result<(), (i64, String)> {
     let missing = parameters.missing();
     if !missing.is_empty() {
         return Err((INVALID_PARAMS, format!("`_meta` lacks `{}`", missing.join("`, `"))));
@@ -146,7 +145,7 @@ async fn judge(
     let version =
         version.ok_or_else(|| mismatch("the header `MCP-Protocol-Version` is missing".to_owned()))?;
     let named = parameters.version().unwrap_or_default();
-    if version != named {
+    if *version != *named {
         let reason = format!("the header `MCP-Protocol-Version` says `{version}`, the body `{named}`");
         return Err(mismatch(reason));
     }
@@ -154,11 +153,13 @@ async fn judge(
         // Which revisions there are is for the hub to say.
         return Ok(());
     }
-    let body = parameters.body(&envelope.method);
-    let mirrored = match (body.method, body.name) {
+    let name = parameters.name(&envelope.method);
+    let mirrored = match (&*envelope.method, &name) {
         ("tools/call", Some(name)) => mirrors.of(door, name).await,
         _ => Vec::new(),
     };
+    let arguments = if mirrored.is_empty() { None } else { parameters.arguments() };
+    let body = Body { method: &envelope.method, name: name.as_deref(), arguments: arguments.as_ref() };
     check(headers, &body, &mirrored).map_err(mismatch)
 }
 
@@ -169,7 +170,7 @@ pub async fn post(
     headers: &HeaderMap,
     body: Vec<u8>,
     envelope: &Envelope<'_>,
-    parameters: &Parameters,
+    parameters: &Parameters<'_>,
 ) -> Answer {
     match envelope.kind {
         Kind::Request => {}
