@@ -373,6 +373,12 @@ pub mod mcp {
     pub mod link;
     /// ● What joins a front to the hub: conversations.
     pub mod session;
+    /// ● Messages on pipes: one on each line, with a limit.
+    pub mod lines;
+    /// ● A server as a process of ours on plain pipes.
+    pub mod process;
+    /// ● The front on standard input and output.
+    pub mod stdio;
     /// What the hub knows: servers, instances, clients, requests under way.
     pub mod state;
     /// The life of a server behind the hub.
@@ -435,6 +441,10 @@ pub mod mcp {
     /// ● Calls as spans for OpenTelemetry, by OTLP over HTTP.
     #[cfg(feature = "otel")]
     pub mod otel;
+    /// ● What the hub has outside: servers, logs, the catalogue, the board.
+    pub mod outside;
+    /// ● `mcp gateway`: the hub, its outside and one front.
+    pub mod gateway;
 }
 
 /// The command line.

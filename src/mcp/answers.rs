@@ -11,7 +11,7 @@ use crate::mcp::instances::said;
 use crate::mcp::link::FromUpstream;
 use crate::mcp::message::{Change, Message, Object, Shape, error_response, our_number, response};
 use crate::mcp::session::{ConversationId, InstanceId};
-use crate::mcp::state::{Called, CallEnd, CallId, Hub, Purpose, ScopeId};
+use crate::mcp::state::{CallEnd, CallId, Called, Hub, Life, Purpose, ScopeId};
 
 /// What a server may say that makes no sense before it is ended.
 const STRAYS_MAX: u32 = 1_000;
@@ -35,6 +35,7 @@ impl Hub {
             FromUpstream::Started { pid } => {
                 if let Some(instance) = self.instances.get_mut(&id) {
                     instance.pid = Some(pid);
+                    (self.world.process)(instance.server, pid, Life::Started);
                 }
             }
             FromUpstream::Message(bytes) => self.upstream_said(id, &bytes, now),

@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::engine::offer::Kind;
+use crate::engine::status::State;
+use crate::error::{Error, ErrorKind};
+use crate::mcp::instances::said;
 use crate::mcp::message::response;
-use crate::mcp::session::{ConversationId, Control, Event, Face, Inside, InstanceId, Outbox};
-use crate::mcp::state::{Call, CallEnd, CallId, Client, Hub, Purpose, ScopeId};
+use crate::mcp::session::{ConversationId, Control, Event, Face, Inside, InstanceId, Order, Outbox};
+use crate::mcp::state::{Call, CallEnd, CallId, Client, Hub, Instance, Purpose, ScopeId};
 
 /// How often the clock is looked at while something is under way, in milliseconds.
 const TICK_MS: u64 = 100;
@@ -74,8 +78,48 @@ impl Hub {
         match control {
             Control::Opened(id, face, outbox) => self.opened_by(id, face, outbox),
             Control::Closed(id) => self.closed(id),
+            Control::Order(order, server, done) => {
+                let outcome = self.order(order, &server, Instant::now());
+                // Who does not wait any more needs no answer.
+                drop(done.send(outcome));
+            }
             Control::End => self.end(),
         }
+    }
+
+    fn order(&mut self, order: Order, name: &str, now: Instant) -> Result<(), Error> {
+        let server = self.servers.iter().position(|server| server.config.name == name).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("the gateway has no server `{name}`"))
+        })?;
+        let of_server = |instance: &Instance| instance.server == server;
+        let running: Vec<InstanceId> =
+            self.instances.iter().filter(|(_, i)| of_server(i)).map(|(id, _)| *id).collect();
+        match order {
+            Order::Stop => {
+                self.servers[server].is_stopped = true;
+                (self.world.state)(server, State::Stopped, None);
+                for id in running {
+                    self.lose(id, "it was stopped");
+                    self.stop_instance(id);
+                }
+            }
+            Order::Start => {
+                let state = &mut self.servers[server];
+                (state.is_stopped, state.failures, state.not_before) = (false, 0, None);
+                let scopes: Vec<ScopeId> = self.scopes.keys().copied().collect();
+                for scope in scopes {
+                    self.ensure(scope, server, now).map_err(|text| Error::new(ErrorKind::Failed, said(&text)))?;
+                }
+            }
+            Order::Accepted => {
+                let scopes: Vec<ScopeId> = self.scopes.keys().copied().collect();
+                for scope in scopes {
+                    self.tell_changed(scope, Kind::Tool);
+                    self.tell_changed(scope, Kind::Prompt);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn opened_by(&mut self, id: ConversationId, face: Face, outbox: Outbox) {
@@ -145,13 +189,13 @@ impl Hub {
     fn late(&mut self, number: CallId, now: Instant) {
         let Some(call) = self.calls.get(&number) else { return };
         let (purpose, server, patience) = (call.purpose, call.server, call.patience);
+        let is_parked = call.parked.is_some() && call.conversation.is_none();
         let Some(id) = call.instance else { return };
         if purpose != Purpose::Client {
             self.calls.remove(&number);
         }
         match purpose {
             Purpose::Client => {
-                let is_parked = call.parked.is_some() && call.conversation.is_none();
                 let what = format!("did not answer within {} s", patience.as_secs_f64());
                 let hint = "raise the time-out of its calls, or look why it takes so long";
                 let error = self.fault(server, "timeout", &what, Some(hint));

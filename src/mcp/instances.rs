@@ -11,14 +11,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::engine::config::servers::{Restart, Start};
-use crate::engine::offer::{Kind, Listing, Offer};
+use crate::engine::offer::{Kind, Offer};
+use crate::engine::status::State;
 use crate::error::Error;
-use crate::mcp::era::{CLIENT_KEY, ClientFacts, Era, MODERN, server_info, speaks_modern};
+use crate::mcp::era::{ClientFacts, Era, MODERN, server_info, speaks_modern};
 use crate::mcp::link::{EndReason, FromUpstream, pass};
-use crate::mcp::message::{Change, Object, bare_notification, error, notification, quoted, request, string};
+use crate::mcp::message::{Change, Object, bare_notification, quoted, request};
 use crate::mcp::session::{Event, InstanceId};
 use crate::mcp::state::{
-    Call, CallEnd, CallId, Fetch, Hub, Instance, Phase, Purpose, ScopeId, list_member, list_method,
+    Call, CallEnd, CallId, Fetch, Hub, Instance, Life, Phase, Purpose, ScopeId, list_member, list_method,
 };
 
 /// How long a server may think about `server/discover` before it counts as one that does not know it, in
@@ -108,6 +109,7 @@ impl Hub {
         let id = InstanceId(self.number());
         let link = (self.world.start)(server, &self.servers[server].config);
         self.servers[server].starts += 1;
+        (self.world.state)(server, State::Starting, None);
         tokio::spawn(forward(link.receive, self.events.clone(), id));
         self.instances.insert(
             id,
@@ -292,6 +294,7 @@ impl Hub {
         instance.era = era;
         instance.phase = Phase::Ready;
         instance.ready_at = Some(now);
+        (self.world.state)(instance.server, State::Started, None);
         instance.info = server_info(&object);
         instance.opening = Some(opening.to_owned());
         let queue: Vec<CallId> = instance.queue.drain(..).collect();
@@ -456,6 +459,8 @@ impl Hub {
             }
         }
         self.servers[server].not_before = Some(now + Duration::from_millis(pause_ms));
+        let state = if self.is_given_up(server) { State::GivenUp } else { State::Failed };
+        (self.world.state)(server, state, Some(why));
     }
 
     /// An instance is gone, and nothing of it is left.
@@ -466,6 +471,13 @@ impl Hub {
             .ready_at
             .is_some_and(|at| now.saturating_duration_since(at) >= Duration::from_millis(WELL_MS));
         let was_asked = instance.phase == Phase::Ending;
+        if let Some(pid) = instance.pid {
+            (self.world.process)(server, pid, Life::Ended);
+        }
+        let has_failed = self.servers[server].not_before.is_some_and(|at| now < at);
+        if was_asked && !has_failed && self.instances.values().filter(|i| i.server == server).count() == 1 {
+            (self.world.state)(server, State::Stopped, None);
+        }
         if !was_asked {
             if was_well {
                 self.servers[server].failures = 0;
@@ -483,12 +495,12 @@ impl Hub {
     }
 
     /// Everything that waits for an instance hears that it is gone.
-    fn lose(&mut self, id: InstanceId, why: &str) {
+    pub fn lose(&mut self, id: InstanceId, why: &str) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let server = instance.server;
-        let questions: Vec<_> = instance.questions.drain().map(|(_, question)| question).collect();
-        for question in questions {
-            self.withdraw(question, "the server ended");
+        let questions: Vec<_> = instance.questions.drain().collect();
+        for (raw, question) in questions {
+            self.withdraw(&raw, question, "the server ended");
         }
         let mut lost: Vec<CallId> =
             self.calls.iter().filter(|(_, c)| c.instance == Some(id)).map(|(n, _)| *n).collect();

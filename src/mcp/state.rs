@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::engine::config::servers::{GatewaySettings, ServerConfig};
 use crate::engine::offer::{Kind, Listing, Offer, Withheld};
+use crate::engine::status::State;
 use crate::mcp::era::{ClientFacts, Era};
 use crate::mcp::link::Link;
 use crate::mcp::message::{INTERNAL_ERROR, error, error_response, quoted};
@@ -35,7 +36,13 @@ pub struct World {
     pub start: Box<dyn FnMut(usize, &ServerConfig) -> Link + Send>,
     /// Writes a line into a server's log.
     pub note: Box<dyn FnMut(usize, &str) + Send>,
-    /// A request of a client to a server has ended.
+    /// A server stands like this now.
+    pub state: Box<dyn FnMut(usize, State, Option<&str>) + Send>,
+    /// A process of a server has begun or ended.
+    pub process: Box<dyn FnMut(usize, u32, Life) + Send>,
+    /// A request of a client to a server begins.
+    pub begin: Box<dyn FnMut(usize) + Send>,
+    /// It has ended.
     pub called: Box<dyn FnMut(&Called<'_>) + Send>,
     /// What a server offered the last time that it was asked in this era.
     pub known: Box<dyn FnMut(usize, Era) -> Option<Offer> + Send>,
@@ -49,6 +56,15 @@ impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("World").finish_non_exhaustive()
     }
+}
+
+/// What happened to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It has begun.
+    Started,
+    /// It has ended.
+    Ended,
 }
 
 /// How a request ended.
