@@ -10,6 +10,7 @@ use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
+use cuddy::mcp::serve::server;
 use cuddy::sys::process::{self, STAGE_ROLE};
 
 fn main() -> ExitCode {
@@ -72,6 +73,13 @@ fn carry_out(parsed: Cuddy) -> i32 {
         Verb::Search(args) => code(registries::search(&host, &args)),
         Verb::Mcp(args) => match args.verb {
             McpVerb::Run(args) => mcp::run(&host, *args),
+            McpVerb::Serve(args) => match mcp::ceiling(&host, *args) {
+                Ok(ceiling) => server::serve(host, ceiling),
+                Err(error) => {
+                    terminal::print_error(&error);
+                    terminal::EXIT_RUN
+                }
+            },
             McpVerb::Ps(args) => code(running::ps(&host, &args)),
             McpVerb::Logs(args) => code(running::logs(&host, &args)),
             McpVerb::Inspect(args) => code(running::inspect(&host, &args)),
