@@ -316,6 +316,10 @@ pub mod engine {
         pub mod srt;
         /// ○ Which format a configuration is in.
         pub mod format;
+        /// ○ A configuration as text of our own format.
+        pub mod write;
+        /// ○ Beginnings of configurations.
+        pub mod templates;
         /// ● `npx` and `uvx` as the installed programs that they mean.
         pub mod packages;
         /// ● Configuration files into one configuration, or every mistake in them.
@@ -327,6 +331,8 @@ pub mod engine {
     pub mod boxes;
     /// ● Files of a sandbox that stays: read, written, listed, copied, from within.
     pub mod box_files;
+    /// ● The settings of srt as the policy of one run.
+    pub mod srt;
     /// ○ What a host can do, judged from facts: what follows, and the line that fixes it.
     pub mod doctor;
     /// ● Tries what a container needs, each time in a child process.
@@ -471,6 +477,10 @@ pub mod cli {
     pub mod archives;
     /// ● `mcp run`.
     pub mod mcp;
+    /// ● `mcp import`, `mcp init`.
+    pub mod mcp_config;
+    /// ● The program as `srt`.
+    pub mod srt;
     /// ● `mcp ps`, `mcp logs`, `mcp inspect`, `mcp stop`, `mcp start`, `mcp metrics`.
     pub mod running;
     /// ● `mcp diff`, `mcp accept`.

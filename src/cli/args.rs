@@ -599,6 +599,10 @@ pub enum McpVerb {
     Run(Box<McpRun>),
     /// Serve sandboxes to an agent's orchestrator, over our own standard input and output
     Serve(Box<McpServe>),
+    /// Convert configurations of MCP servers to cuddy's own, and say what they would allow
+    Import(McpImport),
+    /// Write the beginning of a configuration
+    Init(McpInit),
     /// List the gateways and servers that run
     Ps(McpPs),
     /// Show what a server wrote to standard error
@@ -615,6 +619,38 @@ pub enum McpVerb {
     Diff(McpDiff),
     /// Accept what a server offers now
     Accept(McpAccept),
+}
+
+/// `mcp import`
+#[derive(Debug, Args)]
+pub struct McpImport {
+    /// Configurations of Claude, Cursor, VS Code, MassGen, Codex, Docker, ToolHive, srt or cuddy
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The format, when it is not to be recognised: cuddy, mcp-servers, vscode, massgen, codex, docker, toolhive,
+    /// toolhive-profile, srt
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// A value that the client would ask for: `${input:NAME}`
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub input: Vec<String>,
+    /// Write to this new file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `mcp init`
+#[derive(Debug, Args)]
+pub struct McpInit {
+    /// Servers to begin with; without one every word stands in a comment
+    #[arg(value_name = "TEMPLATE")]
+    pub templates: Vec<String>,
+    /// Say which templates there are
+    #[arg(long)]
+    pub list: bool,
+    /// Write to this new file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `mcp ps`
