@@ -182,6 +182,16 @@ pub mod workspace {
     }
     /// ● The one owner of root descriptors: every way is opened beneath one.
     pub mod root;
+    /// ○ What an operation did, and what it means to do, as lines of a journal.
+    pub mod change;
+    /// ● The journal: operations, what was there before, locks on names.
+    pub mod journal;
+    /// ● Changes of many files, all or nothing, also when this process dies.
+    pub mod commit;
+    /// ● Files read: whole, by lines from either end, for a change.
+    pub mod files;
+    /// ● What takes operations back.
+    pub mod undo;
     /// ○ The globs of the reference server.
     pub mod globs;
     /// ● How long somebody waits: deadline, cancellation, progress.
@@ -200,16 +210,24 @@ pub mod workspace {
     pub mod paths;
     /// ● Search in the content of files.
     pub mod search;
-    /// ○ What an operation did, and what it means to do, as lines of a journal.
-    pub mod change;
-    /// ● The journal: operations, what was there before, locks on names.
-    pub mod journal;
-    /// ● Changes of many files, all or nothing, also when this process dies.
-    pub mod commit;
-    /// ● Files read: whole, by lines from either end, for a change.
-    pub mod files;
-    /// ● What takes operations back.
-    pub mod undo;
+    /// ○ Which language a file is written in, and which nodes of its grammar are symbols.
+    pub mod language;
+    /// ● Text into a syntax tree, within limits of size and time.
+    pub mod syntax;
+    /// ● The symbols of one text.
+    pub mod outline;
+    /// ○ The words of a text, as programs have them.
+    pub mod words;
+    /// ● The bytes of every file below a place, by a few threads.
+    pub mod contents;
+    /// ● Symbols by name, everywhere below a place.
+    pub mod symbols;
+    /// ● Which signatures matter most, within a budget.
+    pub mod map;
+    /// ● A repository's history from its own files.
+    pub mod git;
+    /// ● Which files a task is probably about, and why.
+    pub mod suggest;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
@@ -298,6 +316,10 @@ pub mod engine {
         pub mod srt;
         /// ○ Which format a configuration is in.
         pub mod format;
+        /// ○ A configuration as text of our own format.
+        pub mod write;
+        /// ○ Beginnings of configurations.
+        pub mod templates;
         /// ● `npx` and `uvx` as the installed programs that they mean.
         pub mod packages;
         /// ● Configuration files into one configuration, or every mistake in them.
@@ -309,14 +331,28 @@ pub mod engine {
     pub mod boxes;
     /// ● Files of a sandbox that stays: read, written, listed, copied, from within.
     pub mod box_files;
+    /// ● The settings of srt as the policy of one run.
+    pub mod srt;
     /// ○ What a host can do, judged from facts: what follows, and the line that fixes it.
     pub mod doctor;
     /// ● Tries what a container needs, each time in a child process.
     pub mod trials;
     /// ● Reads and tries what this host can do.
     pub mod facts;
+    /// ● A workspace: its roots, its journal, what is read there.
+    pub mod workspaces;
+    /// ● Files on their way to a new content, of one call or of a transaction.
+    pub mod drafts;
+    /// ● Write, edit, patch, move, copy, delete; undo and history; transactions.
+    pub mod changes;
     /// ● The audit read back: what was done, and whether the record is whole.
     pub mod trail;
+    /// ○ How a gateway and its servers stand, for people and for Prometheus.
+    pub mod status;
+    /// ● What MCP servers write to standard error: bounded files.
+    pub mod server_log;
+    /// ● The gateways that run: found, asked, and swept away when killed.
+    pub mod running;
     /// ○ What an MCP server offers, byte for byte, and what makes two offers different.
     pub mod offer;
     /// ● What MCP servers offered when they last answered, and what of it was accepted.
@@ -376,6 +412,32 @@ pub mod mcp {
     }
     /// ● Our own MCP servers: a table of tools on standard input and output.
     pub mod toolbox;
+    /// ● How the servers of this gateway stand, and the record of their calls.
+    pub mod board;
+    /// ● The socket by which other commands ask this gateway.
+    pub mod control;
+    /// ● Calls as spans for OpenTelemetry, by OTLP over HTTP.
+    #[cfg(feature = "otel")]
+    pub mod otel;
+    /// `mcp serve`: sandboxes for an orchestrator.
+    pub mod serve {
+        /// ○ The tools as they are listed: names, schemas, hints.
+        pub mod tools;
+        /// ○ What may be asked for, bounded by what the server was started with.
+        pub mod ceiling;
+        /// ○ The output of one command, read from a cursor.
+        pub mod log;
+        /// ● The commands of one sandbox: followed, kept, ended.
+        pub mod jobs;
+        /// ● The sandboxes of one server, by name.
+        pub mod fleet;
+        /// ● What each sandbox tool does.
+        pub mod calls;
+        /// ● What each image tool does.
+        pub mod image_calls;
+        /// ● The server: tools joined to what they do.
+        pub mod server;
+    }
 }
 
 /// The command line.
@@ -415,6 +477,12 @@ pub mod cli {
     pub mod archives;
     /// ● `mcp run`.
     pub mod mcp;
+    /// ● `mcp import`, `mcp init`.
+    pub mod mcp_config;
+    /// ● The program as `srt`.
+    pub mod srt;
+    /// ● `mcp ps`, `mcp logs`, `mcp inspect`, `mcp stop`, `mcp start`, `mcp metrics`.
+    pub mod running;
     /// ● `mcp diff`, `mcp accept`.
     pub mod catalogue;
     /// ● `audit show`, `audit verify`.

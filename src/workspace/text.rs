@@ -164,6 +164,16 @@ impl Coding {
     }
 }
 
+impl Coding {
+    /// As [`Coding::encode`], without a copy where none is needed.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn into_bytes(self, text: String, path: &str) -> Result<Vec<u8>, Refusal> {
+        if self.encoding == UTF_8 { Ok(text.into_bytes()) } else { self.encode(&text, path).map(Cow::into_owned) }
+    }
+}
+
 /// The kind of a file that is no text, by its first bytes, for an error that helps.
 pub fn binary_kind(bytes: &[u8]) -> &'static str {
     const KINDS: &[(&[u8], &str)] = &[
