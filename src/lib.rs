@@ -419,6 +419,25 @@ pub mod mcp {
     /// ● Calls as spans for OpenTelemetry, by OTLP over HTTP.
     #[cfg(feature = "otel")]
     pub mod otel;
+    /// `mcp serve`: sandboxes for an orchestrator.
+    pub mod serve {
+        /// ○ The tools as they are listed: names, schemas, hints.
+        pub mod tools;
+        /// ○ What may be asked for, bounded by what the server was started with.
+        pub mod ceiling;
+        /// ○ The output of one command, read from a cursor.
+        pub mod log;
+        /// ● The commands of one sandbox: followed, kept, ended.
+        pub mod jobs;
+        /// ● The sandboxes of one server, by name.
+        pub mod fleet;
+        /// ● What each sandbox tool does.
+        pub mod calls;
+        /// ● What each image tool does.
+        pub mod image_calls;
+        /// ● The server: tools joined to what they do.
+        pub mod server;
+    }
 }
 
 /// The command line.

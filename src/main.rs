@@ -12,6 +12,7 @@ use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
+use cuddy::mcp::serve::server;
 use cuddy::sys::process::{self, STAGE_ROLE};
 
 fn main() -> ExitCode {
@@ -83,6 +84,13 @@ fn carry_out(parsed: Cuddy) -> i32 {
             McpVerb::Run(args) => mcp::run(&host, *args),
             McpVerb::Import(args) => code(mcp_config::import(&host, &args)),
             McpVerb::Init(args) => code(mcp_config::init(&host, &args)),
+            McpVerb::Serve(args) => match mcp::ceiling(&host, *args) {
+                Ok(ceiling) => server::serve(host, ceiling),
+                Err(error) => {
+                    terminal::print_error(&error);
+                    terminal::EXIT_RUN
+                }
+            },
             McpVerb::Ps(args) => code(running::ps(&host, &args)),
             McpVerb::Logs(args) => code(running::logs(&host, &args)),
             McpVerb::Inspect(args) => code(running::inspect(&host, &args)),
