@@ -108,8 +108,11 @@ fn parent(pid: i32) -> i32 {
 fn sleeper(text: &str) -> i32 {
     let until = Instant::now() + GONE_WITHIN;
     loop {
-        let line = format!("sleep\0{text}\0");
-        let exact = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|l| l == line.as_bytes());
+        let exact = |pid: &i32| {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<&str> = line.split('\0').collect();
+            matches!(words[..], [program, second, ""] if program.ends_with("sleep") && second == text)
+        };
         if let [pid] = processes_with(text).into_iter().filter(exact).collect::<Vec<_>>()[..] {
             return pid;
         }
@@ -252,8 +255,8 @@ fn a_call_that_is_cancelled_ends_its_command() {
     }
     server.cancel(id);
     are_gone(&mark);
-    let listed = server.good("sandbox_logs", json!({ "sandbox": name }));
-    assert_eq!(listed["commands"][0]["state"], "ended");
+    let asked = json!({ "sandbox": name, "exec": 1, "wait_ms": 20_000 });
+    assert_eq!(server.good("sandbox_logs", asked)["state"], "ended");
 }
 
 #[test]
