@@ -19,7 +19,9 @@ pub mod sys {
     /// ● Datagrams between two of our processes, with a descriptor on board.
     pub mod channel;
 }
-/// ● What was done, by whom, and how it ended: one line each.
+/// ○ What ties the lines of a record together, and where it is torn.
+pub mod chain;
+/// ● What was done, by whom, and how it ended: one line each, chained.
 pub mod audit;
 
 // ── three parts that do not know each other ─────────────────────────────────────────────────────
@@ -159,8 +161,73 @@ pub mod workspace {
     pub mod refusal;
     /// ○ What a client's path means: which root, which way beneath it; what is protected.
     pub mod path;
+    /// ○ Bytes into text and back: encodings, line ends, lines.
+    pub mod text;
+    /// ○ Differences by lines, the unified form, the merge of two changes.
+    pub mod diff;
+    /// ○ Where a text to replace stands, and the text after it is replaced.
+    pub mod edit;
+    /// Patches of many files.
+    pub mod patch {
+        /// ○ Hunks, and where they stand in a text.
+        pub mod hunk;
+        /// ○ What a patch asks for, and which form a text has.
+        pub mod form;
+        /// ○ `*** Begin Patch`: the form of Codex.
+        pub mod codex;
+        /// ○ Unified patches, with git's headings or without.
+        pub mod unified;
+        /// ○ Search and replace blocks.
+        pub mod blocks;
+    }
     /// ● The one owner of root descriptors: every way is opened beneath one.
     pub mod root;
+    /// ○ What an operation did, and what it means to do, as lines of a journal.
+    pub mod change;
+    /// ● The journal: operations, what was there before, locks on names.
+    pub mod journal;
+    /// ● Changes of many files, all or nothing, also when this process dies.
+    pub mod commit;
+    /// ● Files read: whole, by lines from either end, for a change.
+    pub mod files;
+    /// ● What takes operations back.
+    pub mod undo;
+    /// ○ The globs of the reference server.
+    pub mod globs;
+    /// ● How long somebody waits: deadline, cancellation, progress.
+    pub mod patience;
+    /// ● A few threads that share the work of one call.
+    pub mod crew;
+    /// ● One folder, read once, and the stamp by which it is known again.
+    pub mod listing;
+    /// ● What folders held, proved before it is believed.
+    pub mod index;
+    /// ● What ignore files say on the way down.
+    pub mod ignores;
+    /// ● Every folder below one, by a few threads.
+    pub mod walk;
+    /// ● Paths by glob and by letters.
+    pub mod paths;
+    /// ● Search in the content of files.
+    pub mod search;
+    /// ○ Which language a file is written in, and which nodes of its grammar are symbols.
+    pub mod language;
+    /// ● Text into a syntax tree, within limits of size and time.
+    pub mod syntax;
+    /// ● The symbols of one text.
+    pub mod outline;
+    /// ○ The words of a text, as programs have them.
+    pub mod words;
+    /// ● The bytes of every file below a place, by a few threads.
+    pub mod contents;
+    /// ● Symbols by name, everywhere below a place.
+    pub mod symbols;
+    /// ● Which signatures matter most, within a budget.
+    pub mod map;
+    /// ● A repository's history from its own files.
+    pub mod git;
+    /// ● Which files a task is probably about, and why.
+    pub mod suggest;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
@@ -169,21 +236,6 @@ pub mod workspace {
 pub mod engine {
     /// ● The host: its folders, its user, what it lets us do.
     pub mod host;
-    /// Configurations of MCP servers: every format into one kind of value.
-    pub mod config {
-        /// ○ One tree with places, whatever the language.
-        pub mod document;
-        /// ○ JSON with comments into a document.
-        pub mod from_json;
-        /// ○ TOML into a document.
-        pub mod from_toml;
-        /// ○ YAML into a document.
-        pub mod from_yaml;
-        /// ○ Placeholders and what they stand for.
-        pub mod variables;
-        /// ○ MCP servers as somebody configured them.
-        pub mod servers;
-    }
     /// ● `@host`: the host's own system folders as an image.
     pub mod host_image;
     /// ○ What an ELF program asks the loader for.
@@ -222,22 +274,85 @@ pub mod engine {
     pub mod removal;
     /// ● Pull, push, log in; which registry and who we are to it.
     pub mod registries;
+    /// ● What this host lends to a connection to another machine.
+    pub mod remote;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
     pub mod sandboxes;
+    /// Configurations of MCP servers: every format into one kind of value.
+    pub mod config {
+        /// ○ One tree with places, whatever the language.
+        pub mod document;
+        /// ○ JSON with comments into a document.
+        pub mod from_json;
+        /// ○ TOML into a document.
+        pub mod from_toml;
+        /// ○ YAML into a document.
+        pub mod from_yaml;
+        /// ○ Placeholders and what they stand for.
+        pub mod variables;
+        /// ○ MCP servers as somebody configured them.
+        pub mod servers;
+        /// ○ Typed values out of a document, and every mistake in it.
+        pub mod table;
+        /// ○ Our own format.
+        pub mod own;
+        /// ○ `docker run` and `cuddy mcp run` as the policy that they mean.
+        pub mod launchers;
+        /// ○ What the formats of other programs have in common.
+        pub mod foreign;
+        /// ○ The JSON of MCP clients, VS Code's among it.
+        pub mod mcp_servers;
+        /// ○ MassGen's YAML.
+        pub mod massgen;
+        /// ○ Codex's TOML.
+        pub mod codex;
+        /// ○ Entries of Docker's MCP catalogue.
+        pub mod docker;
+        /// ○ ToolHive's permission profile and RunConfig.
+        pub mod toolhive;
+        /// ○ The settings of srt.
+        pub mod srt;
+        /// ○ Which format a configuration is in.
+        pub mod format;
+        /// ○ A configuration as text of our own format.
+        pub mod write;
+        /// ○ Beginnings of configurations.
+        pub mod templates;
+        /// ● `npx` and `uvx` as the installed programs that they mean.
+        pub mod packages;
+        /// ● Configuration files into one configuration, or every mistake in them.
+        pub mod read;
+    }
     /// ● One command in a sandbox while it runs: input, output, end.
     pub mod errands;
     /// ● Sandboxes that stay: made, entered by commands, stopped, removed.
     pub mod boxes;
     /// ● Files of a sandbox that stays: read, written, listed, copied, from within.
     pub mod box_files;
+    /// ● The settings of srt as the policy of one run.
+    pub mod srt;
     /// ○ What a host can do, judged from facts: what follows, and the line that fixes it.
     pub mod doctor;
     /// ● Tries what a container needs, each time in a child process.
     pub mod trials;
     /// ● Reads and tries what this host can do.
     pub mod facts;
+    /// ● A workspace: its roots, its journal, what is read there.
+    pub mod workspaces;
+    /// ● Files on their way to a new content, of one call or of a transaction.
+    pub mod drafts;
+    /// ● Write, edit, patch, move, copy, delete; undo and history; transactions.
+    pub mod changes;
+    /// ● The audit read back: what was done, and whether the record is whole.
+    pub mod trail;
+    /// ○ How a gateway and its servers stand, for people and for Prometheus.
+    pub mod status;
+    /// ● What MCP servers write to standard error: bounded files.
+    pub mod server_log;
+    /// ● The gateways that run: found, asked, and swept away when killed.
+    pub mod running;
     /// ○ What an MCP server offers, byte for byte, and what makes two offers different.
     pub mod offer;
     /// ● What MCP servers offered when they last answered, and what of it was accepted.
@@ -248,8 +363,62 @@ pub mod engine {
 
 /// The Model Context Protocol: our own servers, and the gateway in front of others.
 pub mod mcp {
+    /// ○ JSON-RPC messages as text: looked into by pieces, changed by splicing.
+    pub mod message;
+    /// ○ The two eras of the protocol, and every translation between them.
+    pub mod era;
+    /// ○ The names that clients see.
+    pub mod names;
+    /// ● What joins the gateway to one server: a queue each way.
+    pub mod link;
+    /// ● What joins a front to the hub: conversations.
+    pub mod session;
+    /// Streamable HTTP: the gateway's own front, and servers that are reached by it.
+    pub mod http {
+        /// ○ Where the front listens.
+        pub mod address;
+        /// ○ Headers: who asks, what is accepted, which session.
+        pub mod headers;
+        /// ○ What of a request stands in its headers too, and whether both say the same.
+        pub mod mirror;
+        /// ○ What HTTP must know of a message: what it is, and which revision it speaks.
+        pub mod envelope;
+        /// ○ Server-sent events, written and read.
+        pub mod sse;
+        /// ● Connections with a deadline for who takes nothing.
+        pub mod patience;
+        /// ● The token that a client shows.
+        pub mod token;
+        /// ● One stream to a client, which can be resumed.
+        pub mod stream;
+        /// ● Sessions of the revisions that have them.
+        pub mod sessions;
+        /// ● The bodies of our answers.
+        pub mod body;
+        /// ● The revisions with sessions.
+        pub mod legacy;
+        /// ● The revision in which each request stands alone.
+        pub mod modern;
+        /// ● Who may connect, how much and for how long, and which part answers.
+        pub mod front;
+        /// ○ Where a server is that is reached by HTTP.
+        pub mod target;
+        /// ● Connections to such a server.
+        pub mod wire;
+        /// ● One request to it, and all that comes back.
+        pub mod exchange;
+        /// ● A server that is reached by HTTP, as the hub sees every server.
+        pub mod upstream;
+    }
     /// ● Our own MCP servers: a table of tools on standard input and output.
     pub mod toolbox;
+    /// ● How the servers of this gateway stand, and the record of their calls.
+    pub mod board;
+    /// ● The socket by which other commands ask this gateway.
+    pub mod control;
+    /// ● Calls as spans for OpenTelemetry, by OTLP over HTTP.
+    #[cfg(feature = "otel")]
+    pub mod otel;
     /// `mcp serve`: sandboxes for an orchestrator.
     pub mod serve {
         /// ○ The tools as they are listed: names, schemas, hints.
@@ -308,6 +477,16 @@ pub mod cli {
     pub mod archives;
     /// ● `mcp run`.
     pub mod mcp;
+    /// ● `mcp import`, `mcp init`.
+    pub mod mcp_config;
+    /// ● The program as `srt`.
+    pub mod srt;
+    /// ● `mcp ps`, `mcp logs`, `mcp inspect`, `mcp stop`, `mcp start`, `mcp metrics`.
+    pub mod running;
+    /// ● `mcp diff`, `mcp accept`.
+    pub mod catalogue;
+    /// ● `audit show`, `audit verify`.
+    pub mod audit;
     /// ● `doctor`, `version`, `system`.
     pub mod system;
 }

@@ -1,9 +1,13 @@
 //! Chooses the role, command, stage or holder, and maps the end to an exit code.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use cuddy::cli::args::{self, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
-use cuddy::cli::{archives, containers, images, mcp, registries, system, terminal};
+use cuddy::cli::args::{self, AuditVerb, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
+use cuddy::cli::{
+    archives, audit, catalogue, containers, images, mcp, mcp_config, registries, running, srt, system,
+    terminal,
+};
 use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
 use cuddy::engine::host::Host;
@@ -17,10 +21,17 @@ fn main() -> ExitCode {
     let code = match arguments.by_ref().nth(1) {
         Some(role) if role == STAGE_ROLE => stage::run(),
         Some(role) if role == HOLD_ROLE => boxes::hold(),
+        _ if is_called("srt") => srt::run(std::env::args_os().skip(1)),
         _ => command(),
     };
     // Exit codes of the kernel and of Docker have 8 bits.
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(125))
+}
+
+/// Whether the program was called by a link of this name.
+fn is_called(name: &str) -> bool {
+    let called = std::env::args_os().next();
+    called.is_some_and(|path| Path::new(&path).file_name().is_some_and(|file| file == name))
 }
 
 fn command() -> i32 {
@@ -78,6 +89,20 @@ fn carry_out(parsed: Cuddy) -> i32 {
                     terminal::EXIT_RUN
                 }
             },
+            McpVerb::Import(args) => code(mcp_config::import(&host, &args)),
+            McpVerb::Init(args) => code(mcp_config::init(&host, &args)),
+            McpVerb::Ps(args) => code(running::ps(&host, &args)),
+            McpVerb::Logs(args) => code(running::logs(&host, &args)),
+            McpVerb::Inspect(args) => code(running::inspect(&host, &args)),
+            McpVerb::Stop(args) => code(running::stop(&host, &args)),
+            McpVerb::Start(args) => code(running::start(&host, &args)),
+            McpVerb::Metrics => code(running::metrics(&host)),
+            McpVerb::Diff(args) => code(catalogue::diff(&host, &args)),
+            McpVerb::Accept(args) => code(catalogue::accept(&host, &args)),
+        },
+        Verb::Audit(args) => match args.verb {
+            AuditVerb::Show(args) => code(audit::show(&host, &args)),
+            AuditVerb::Verify(args) => audit::verify(&host, &args),
         },
         Verb::Doctor(args) => system::doctor(&host, &args),
         Verb::Version => code(system::version()),

@@ -125,7 +125,7 @@ fn old_entries_of_a_server_go_and_what_was_accepted_stays() {
     catalogue.put(&server(0), offer(&[ADD])).unwrap();
     let mut no_warning = |e| panic!("{e}");
     let first = catalogue.comparisons(Some("calc"), &mut no_warning).unwrap().remove(0);
-    catalogue.accept(&first.now).unwrap();
+    catalogue.accept(1, &first.now).unwrap();
     for n in 1..40 {
         catalogue.put(&server(n), offer(&[ADD])).unwrap();
     }
@@ -148,7 +148,7 @@ fn a_tool_that_changed_since_it_was_accepted_is_withheld_until_it_is_accepted_ag
     let mut no_warning = |e| panic!("{e}");
     let comparison = catalogue.comparisons(None, &mut no_warning).unwrap().remove(0);
     assert!(comparison.accepted.is_none());
-    catalogue.accept(&comparison.now).unwrap();
+    catalogue.accept(1, &comparison.now).unwrap();
     assert_eq!(withheld(&good), [""; 0]);
     let difference = catalogue.put(&server, evil.clone()).unwrap();
     assert!(difference.touches(Kind::Tool));
@@ -159,7 +159,7 @@ fn a_tool_that_changed_since_it_was_accepted_is_withheld_until_it_is_accepted_ag
     assert!(catalogue.accepted(&of(&["sh"], data.path(), "network")).unwrap().is_some());
     let comparison = catalogue.comparisons(Some("calc"), &mut no_warning).unwrap().remove(0);
     assert_eq!(comparison.difference().unwrap().changes.len(), 2);
-    catalogue.accept(&comparison.now).unwrap();
+    catalogue.accept(1, &comparison.now).unwrap();
     assert_eq!(withheld(&evil), [""; 0]);
 }
 
@@ -171,7 +171,7 @@ fn a_pin_that_is_garbled_accepts_nothing() {
     let mut warnings = 0;
     let mut warn = |_| warnings += 1;
     let comparison = catalogue.comparisons(None, &mut warn).unwrap().remove(0);
-    catalogue.accept(&comparison.now).unwrap();
+    catalogue.accept(1, &comparison.now).unwrap();
     let pin =
         entries(data.path()).into_iter().find(|path| path.extension().is_some_and(|e| e == "pin")).unwrap();
     fs::write(&pin, "{").unwrap();

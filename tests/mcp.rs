@@ -6,31 +6,16 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 #![expect(clippy::disallowed_methods, reason = "tests learn from the environment what must not be skipped")]
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
-use serde::Deserialize;
+#[path = "mcp/harness.rs"]
+#[expect(dead_code, reason = "the other test programs use the rest of it")]
+mod harness;
+#[path = "mcp/scenario.rs"]
+mod scenario;
 
-/// One row of `scenarios.json`. `{mcp}` is the folder of `setup`, `{workspace}` a fresh folder.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Scenario {
-    name: String,
-    about: String,
-    command: Vec<String>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    /// Files to find in the workspace; without it there is no workspace.
-    workspace: Option<BTreeMap<String, String>>,
-    /// The workspace is a repository with one commit, and these files are changed since.
-    git: Option<BTreeMap<String, String>>,
-    calls: serde_json::Value,
-}
-
-/// The clients, by the folder that `setup` gives them: `mcp` 1.30.0 and 2.3.0.
-const CLIENTS: [&str; 2] = ["client-1", "client-2"];
+use harness::{installed, text};
+use scenario::{CLIENTS, Staged, Web, scenarios, transcript};
 
 #[test]
 fn the_everything_server_says_the_same_inside() {
@@ -73,6 +58,21 @@ fn a_server_started_by_the_script_pip_wrote_says_the_same_inside() {
 }
 
 #[test]
+fn the_sequential_thinking_server_says_the_same_inside() {
+    says_the_same_inside("sequential-thinking");
+}
+
+#[test]
+fn a_server_on_an_old_library_keeps_the_same_database_inside() {
+    says_the_same_inside("sqlite");
+}
+
+#[test]
+fn the_fetch_server_reaches_the_network_it_was_given() {
+    says_the_same_inside("fetch");
+}
+
+#[test]
 fn every_scenario_has_its_test() {
     let source = include_str!("mcp.rs");
     for scenario in scenarios() {
@@ -87,116 +87,36 @@ fn says_the_same_inside(name: &str) {
         .into_iter()
         .find(|scenario| scenario.name == name)
         .unwrap_or_else(|| panic!("no scenario is called `{name}`"));
+    let web = Web::start();
     for client in CLIENTS {
-        let direct = transcript(&scenario, &mcp, client, false);
-        let inside = transcript(&scenario, &mcp, client, true);
+        let direct = session(&scenario, &mcp, &web, client, false);
+        let inside = session(&scenario, &mcp, &web, client, true);
         assert_eq!(
             replies(&direct),
-            scenario.calls.as_array().map(Vec::len),
+            Some(Staged::new(&scenario, &mcp, &web).calls().len()),
             "the server did not answer each call of `{name}` even without a sandbox:\n{direct}"
         );
         assert!(direct == inside, "`{name}` with {client} differs inside:\n{}", difference(&direct, &inside));
     }
 }
 
-/// The folder that `setup` made. Without it the test is skipped, unless `CUDDY_REQUIRE` names `mcp`.
-fn installed() -> Option<PathBuf> {
-    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/mcp");
-    let folder = std::env::var_os("CUDDY_TEST_MCP").map_or(usual, PathBuf::from);
-    if folder.join("stamp").is_file() {
-        return Some(folder);
-    }
-    let required = std::env::var("CUDDY_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split([',', ' ']).any(|word| word == "mcp"),
-        "no MCP servers in `{}`, and CUDDY_REQUIRE names `mcp`: run tests/mcp/setup",
-        folder.display()
-    );
-    eprintln!("SKIPPED: no MCP servers in `{}`; tests/mcp/setup installs them", folder.display());
-    None
-}
-
-fn scenarios() -> Vec<Scenario> {
-    serde_json::from_str(include_str!("mcp/scenarios.json"))
-        .expect("scenarios.json has the shape of `Scenario`")
-}
-
 /// What `client.py` writes down of one session in a workspace of its own.
-fn transcript(scenario: &Scenario, mcp: &Path, client: &str, sandboxed: bool) -> String {
-    let home = tempfile::tempdir().expect("a folder for the workspace");
-    let home_path = home.path().canonicalize().expect("the folder just made");
-    let workspace = home_path.join("workspace");
-    let workspace_text = workspace.to_str().expect("temporary folders have UTF-8 names");
-    let mcp_text = mcp.to_str().expect("the checkout has a UTF-8 path");
-    let placed = |text: &str| text.replace("{workspace}", workspace_text).replace("{mcp}", mcp_text);
-
-    let python = mcp.join(client).join("bin/python");
-    let mut command = Command::new(&python);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mcp/client.py"));
-    command.args(["--calls", &placed(&scenario.calls.to_string())]);
-    command.args(["--place", &format!("WORKSPACE={workspace_text}")]);
-    for (name, value) in &scenario.env {
-        command.args(["--env", &format!("{name}={}", placed(value))]);
-    }
-    if let Some(files) = &scenario.workspace {
-        write_files(&workspace, files);
-        if let Some(changes) = &scenario.git {
-            make_repository(&workspace, scenario);
-            write_files(&workspace, changes);
-        }
-        command.args(["--tree", workspace_text]);
-    }
-    command.arg("--");
+fn session(scenario: &scenario::Scenario, mcp: &Path, web: &Web, client: &str, sandboxed: bool) -> String {
+    let staged = Staged::new(scenario, mcp, web);
+    let mut command = Vec::new();
     if sandboxed {
-        command.args([env!("CARGO_BIN_EXE_cuddy"), "mcp", "run"]);
-        if scenario.workspace.is_some() {
-            command.args(["--workspace", workspace_text]);
+        command.extend([env!("CARGO_BIN_EXE_cuddy"), "mcp", "run"].map(str::to_owned));
+        if let Some(workspace) = staged.workspace() {
+            command.extend(["--workspace".to_owned(), text(workspace).to_owned()]);
         }
-        for name in scenario.env.keys() {
-            command.args(["--env", name]);
+        if scenario.network {
+            command.extend(["--network", "host"].map(str::to_owned));
         }
-        command.arg("--");
+        command.extend(staged.env().into_keys().flat_map(|name| ["--env".to_owned(), name]));
+        command.push("--".to_owned());
     }
-    command.args(scenario.command.iter().map(|word| placed(word)));
-
-    let ended = command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("cannot start `{}`: {error}", python.display()));
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(
-        ended.status.success(),
-        "`{}` with {client}, sandboxed {sandboxed}: {}\n{said}",
-        scenario.name,
-        ended.status
-    );
-    String::from_utf8(ended.stdout).expect("client.py prints UTF-8")
-}
-
-fn write_files(folder: &Path, files: &BTreeMap<String, String>) {
-    fs::create_dir_all(folder).expect("a folder beneath a temporary one");
-    for (name, text) in files {
-        let path = folder.join(name);
-        fs::create_dir_all(path.parent().expect("files lie in a folder"))
-            .expect("a folder beneath a temporary one");
-        fs::write(&path, text).expect("a file beneath a temporary folder");
-    }
-}
-
-/// One commit of all that lies there, with the same id each time.
-fn make_repository(folder: &Path, scenario: &Scenario) {
-    let steps: [&[&str]; 3] =
-        [&["init", "-q", "-b", "main"], &["add", "-A"], &["commit", "-q", "-m", "first"]];
-    for step in steps {
-        let ended = Command::new("git")
-            .arg("-C")
-            .arg(folder)
-            .args(step)
-            .envs(&scenario.env)
-            .output()
-            .expect("git is installed");
-        assert!(ended.status.success(), "git {step:?}: {}", String::from_utf8_lossy(&ended.stderr));
-    }
+    command.extend(staged.command());
+    transcript(&[&staged], mcp, client, &command, &staged.calls())
 }
 
 /// How many tool calls the server answered, well or ill.

@@ -33,7 +33,7 @@ const ROUNDS: u64 = 25;
 const MOMENTS_US: u64 = 80_000;
 /// What stands in the data folder of a store, besides what containers have.
 const PLACES: [&str; 11] = [
-    "audit.jsonl",
+    "audit",
     "blobs",
     "collecting",
     "gate",

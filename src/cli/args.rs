@@ -55,6 +55,8 @@ pub enum Verb {
     System(System),
     /// Run MCP servers
     Mcp(Mcp),
+    /// What was done, and whether its record is whole
+    Audit(Audit),
     /// Say what this host can do, what follows, and which line changes it
     Doctor(Doctor),
     /// Say the version
@@ -531,6 +533,57 @@ pub struct SystemPrune {
     pub filter: Vec<String>,
 }
 
+/// `audit`
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: AuditVerb,
+}
+
+/// What to do with the record of what was done.
+#[derive(Debug, Subcommand)]
+pub enum AuditVerb {
+    /// Show what was done
+    Show(AuditShow),
+    /// Say whether a line was changed, removed or inserted
+    Verify(AuditVerify),
+}
+
+/// `audit show`
+#[derive(Debug, Args)]
+pub struct AuditShow {
+    /// Not before: `10m`, `2h`, `3d` ago, or a date
+    #[arg(long, value_name = "MOMENT")]
+    pub since: Option<String>,
+    /// Only calls of this MCP server
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+    /// Only calls of this tool
+    #[arg(long, value_name = "NAME")]
+    pub tool: Option<String>,
+    /// Only this verb: `run`, `pull`, `call`
+    #[arg(long, value_name = "VERB")]
+    pub verb: Option<String>,
+    /// Only so many, the newest
+    #[arg(long, value_name = "NUMBER")]
+    pub tail: Option<usize>,
+    /// How to print: text or json (one object a line)
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `audit verify`
+#[derive(Debug, Args)]
+pub struct AuditVerify {
+    /// A digest that was noted before: it must be in the record still
+    #[arg(long, value_name = "DIGEST")]
+    pub head: Option<String>,
+    /// How to print: text or json
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
 /// `mcp`
 #[derive(Debug, Args)]
 pub struct Mcp {
@@ -546,6 +599,129 @@ pub enum McpVerb {
     Run(Box<McpRun>),
     /// Serve sandboxes to an agent's orchestrator, over our own standard input and output
     Serve(Box<McpServe>),
+    /// Convert configurations of MCP servers to cuddy's own, and say what they would allow
+    Import(McpImport),
+    /// Write the beginning of a configuration
+    Init(McpInit),
+    /// List the gateways and servers that run
+    Ps(McpPs),
+    /// Show what a server wrote to standard error
+    Logs(McpLogs),
+    /// Say everything that is known of a server
+    Inspect(McpInspect),
+    /// End a server's sandboxes, and start none until asked
+    Stop(McpStop),
+    /// Start a server that was stopped or failed
+    Start(McpStart),
+    /// Print what Prometheus reads, of all gateways
+    Metrics,
+    /// Say what servers offer that nobody has accepted, and what changed since somebody did
+    Diff(McpDiff),
+    /// Accept what a server offers now
+    Accept(McpAccept),
+}
+
+/// `mcp import`
+#[derive(Debug, Args)]
+pub struct McpImport {
+    /// Configurations of Claude, Cursor, VS Code, MassGen, Codex, Docker, ToolHive, srt or cuddy
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The format, when it is not to be recognised: cuddy, mcp-servers, vscode, massgen, codex, docker, toolhive,
+    /// toolhive-profile, srt
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// A value that the client would ask for: `${input:NAME}`
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub input: Vec<String>,
+    /// Write to this new file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `mcp init`
+#[derive(Debug, Args)]
+pub struct McpInit {
+    /// Servers to begin with; without one every word stands in a comment
+    #[arg(value_name = "TEMPLATE")]
+    pub templates: Vec<String>,
+    /// Say which templates there are
+    #[arg(long)]
+    pub list: bool,
+    /// Write to this new file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `mcp ps`
+#[derive(Debug, Args)]
+pub struct McpPs {
+    /// How to print: text or json (one object a line for each gateway)
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `mcp logs`
+#[derive(Debug, Args)]
+pub struct McpLogs {
+    /// The server
+    pub name: String,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only so many lines, the newest
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub tail: Option<usize>,
+    /// With the moment of each line
+    #[arg(short, long)]
+    pub timestamps: bool,
+}
+
+/// `mcp inspect`
+#[derive(Debug, Args)]
+pub struct McpInspect {
+    /// The server
+    pub name: String,
+}
+
+/// `mcp stop`
+#[derive(Debug, Args)]
+pub struct McpStop {
+    /// The servers
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// Every gateway, with all its servers
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+}
+
+/// `mcp start`
+#[derive(Debug, Args)]
+pub struct McpStart {
+    /// The servers
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
+}
+
+/// `mcp diff`
+#[derive(Debug, Args)]
+pub struct McpDiff {
+    /// The server; all without
+    pub name: Option<String>,
+    /// Accept it too
+    #[arg(long, requires = "name")]
+    pub accept: bool,
+    /// How to print: text or json (one object a line)
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `mcp accept`
+#[derive(Debug, Args)]
+pub struct McpAccept {
+    /// The servers
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
 }
 
 /// `mcp serve`
@@ -601,6 +777,9 @@ pub struct McpRun {
     /// Folder or file the server may write
     #[arg(long, value_name = "PATH")]
     pub rw: Vec<PathBuf>,
+    /// Folder or file the server must not see though it lies in one that is shown
+    #[arg(long, value_name = "PATH")]
+    pub hide: Vec<PathBuf>,
     /// Set a variable, `NAME=VALUE`, or copy ours, `NAME`; nothing else of our environment goes in
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,

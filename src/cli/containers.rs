@@ -10,12 +10,16 @@ use crate::container::options::{
 };
 use crate::engine::containers;
 use crate::engine::host::Host;
+use crate::engine::launch::{self, Ahead};
 use crate::engine::registries::{self, PullPolicy};
 use crate::error::{Error, ErrorKind};
 
 /// Runs a container; gives Docker's exit code.
 pub fn run(host: &Host, args: Run) -> i32 {
-    match bring(host, &args) {
+    let is_limited =
+        [&args.memory, &args.memory_swap, &args.cpus, &args.pids_limit].iter().any(|limit| limit.is_some());
+    let mut ahead = if is_limited { None } else { launch::ahead(args.interactive, args.tty) };
+    match bring(host, &args, &mut ahead) {
         Ok(true) => {}
         // Whoever was to pull it has said why not.
         Ok(false) => return terminal::EXIT_RUN,
@@ -26,7 +30,7 @@ pub fn run(host: &Host, args: Run) -> i32 {
     }
     let finished = options(host, args).and_then(|options| {
         refuse_missing_terminal(&options)?;
-        containers::run(host, options, &mut |text| terminal::print_warning(text))
+        containers::run(host, options, ahead, &mut |text| terminal::print_warning(text))
     });
     match finished {
         Ok(finished) => {
@@ -43,7 +47,7 @@ pub fn run(host: &Host, args: Run) -> i32 {
 }
 
 /// Pulls the image when that must be; whether it is there now.
-fn bring(host: &Host, args: &Run) -> Result<bool, Error> {
+fn bring(host: &Host, args: &Run, ahead: &mut Option<Ahead>) -> Result<bool, Error> {
     let policy = match args.pull {
         PullWhen::Missing => PullPolicy::Missing,
         PullWhen::Always => PullPolicy::Always,
@@ -53,6 +57,8 @@ fn bring(host: &Host, args: &Run) -> Result<bool, Error> {
     let Some(is_missing) = registries::must_pull(host, &args.image, policy, platform)? else {
         return Ok(true);
     };
+    // That takes its time: nothing of a container waits meanwhile.
+    *ahead = None;
     let latest = if registries::means_latest(&args.image) { ":latest" } else { "" };
     let name = format!("{}{latest}", args.image);
     if is_missing && !args.quiet {

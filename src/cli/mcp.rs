@@ -71,6 +71,7 @@ fn policy(args: McpRun) -> Result<Policy, Error> {
         workspaces: args.workspace.iter().map(workspace).collect(),
         read_only: args.ro,
         read_write: args.rw,
+        hidden: args.hide,
         environment: args.env.iter().map(|e| EnvEntry::parse(e)).collect::<Result<_, _>>()?,
         network: network(args.network),
         limits: limits(args.memory.as_deref(), None, args.cpus.as_deref(), args.pids.as_deref())?,
@@ -107,6 +108,7 @@ fn print(explanation: &Explanation, format: Format) -> Result<(), Error> {
         "files of the host, besides its system folders (read-only)",
         explanation.files.iter().map(access).collect(),
     );
+    section("hidden", explanation.hidden.iter().map(|path| path.display().to_string()).collect());
     section("limits", explanation.limits.clone());
     section("walls", explanation.walls.clone());
     section("notes", explanation.notes.clone());

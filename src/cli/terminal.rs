@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, Read, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::termios::{LocalModes, OptionalActions, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::error::{Error, ErrorKind};
@@ -28,11 +29,33 @@ pub fn print_warning(text: &str) {
     to_stderr(&format!("cuddy: warning: {}\n", harmless(text)));
 }
 
-/// Text that may hold names from archives, profiles and registries: what could steer a terminal is
-/// shown, not sent.
+/// Text that may hold names from archives, profiles, registries and MCP servers: what could steer a terminal, or
+/// hides from the eye, is shown, not sent.
 pub fn harmless(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_unicode().collect::<String>() } else { c.to_string() };
+    let shown = |c: char| if is_tricky(c) { c.escape_unicode().collect::<String>() } else { c.to_string() };
     text.chars().map(shown).collect()
+}
+
+/// The same for a line of JSON, which stays the same value.
+pub fn harmless_json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_tricky(c) {
+            let mut units = [0; 2];
+            c.encode_utf16(&mut units).iter().for_each(|unit| shown.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Control characters; what turns the direction of text round, has no width, or is a tag: a person does not see
+/// it, and a model reads it.
+fn is_tricky(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Prints text to standard error; a reader that is gone is no error.
@@ -52,6 +75,14 @@ pub fn to_stdout(text: &str) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether somebody still reads standard output: a pipe without a reader says so.
+pub fn has_reader() -> bool {
+    let out = rustix::stdio::stdout();
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    let told = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+    told.is_err() || !polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Lines and columns of the terminal that standard output is; `None` when it is none.
@@ -140,5 +171,14 @@ mod tests {
     #[test]
     fn a_name_from_outside_cannot_steer_the_terminal() {
         assert_eq!(harmless("a\u{1b}[2J`b`\r\n"), "a\\u{1b}[2J`b`\\u{d}\\u{a}");
+        assert_eq!(harmless("x\u{202e}y\u{e0041}\u{9b}é漢"), "x\\u{202e}y\\u{e0041}\\u{9b}é漢");
+    }
+
+    #[test]
+    fn json_that_is_made_harmless_says_the_same() {
+        let value = serde_json::json!({"a\u{9b}": "\u{e0041}\u{202e}\u{1b}[2J é"});
+        let shown = harmless_json(&value.to_string());
+        assert!(!shown.chars().any(is_tricky), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
     }
 }

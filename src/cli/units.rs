@@ -65,6 +65,11 @@ fn span(seconds: i64) -> String {
     }
 }
 
+/// Thousandths of a unit as a number of that unit: 1,234 is `1.234`.
+pub fn thousandths(number: u64) -> String {
+    format!("{}.{:03}", number / 1000, number % 1000)
+}
+
 /// A moment as Go prints one, in UTC.
 pub fn moment(seconds: i64) -> String {
     let (year, month, day, hour, minute, second) = when::fields(seconds);

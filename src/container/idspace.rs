@@ -56,21 +56,32 @@ impl Fault for IdSpaceError {
     }
 }
 
-/// Writes both maps of the user namespace of process `pid`: by ourselves as root, through the
-/// set-user-id helpers otherwise (newuidmap(1)).
+/// Writes both maps of the user namespace of process `pid`: by ourselves as root or when it has one id,
+/// the caller's own (user_namespaces(7)), through the set-user-id helpers otherwise (newuidmap(1)).
 ///
 /// # Errors
 /// [`IdSpaceError::Maps`] with the helper's own words.
 pub fn write_maps(pid: i32, map: &IdMap) -> Result<(), IdSpaceError> {
-    write_map("newuidmap", "uid_map", pid, &map_text(&map.uids))?;
-    write_map("newgidmap", "gid_map", pid, &map_text(&map.gids))
+    let (uids, gids) = (map_text(&map.uids), map_text(&map.gids));
+    if map.is_single() {
+        // Who may change groups could leave one that is refused a file; the kernel insists.
+        write_file("setgroups", pid, "deny")?;
+        write_file("uid_map", pid, &uids)?;
+        return write_file("gid_map", pid, &gids);
+    }
+    write_map("newuidmap", "uid_map", pid, &uids)?;
+    write_map("newgidmap", "gid_map", pid, &gids)
+}
+
+fn write_file(file: &str, pid: i32, text: &str) -> Result<(), IdSpaceError> {
+    let path = format!("/proc/{pid}/{file}");
+    std::fs::write(&path, text)
+        .map_err(|e| IdSpaceError::Maps { program: "/proc", said: format!("{path}: {e}") })
 }
 
 fn write_map(program: &'static str, file: &str, pid: i32, text: &str) -> Result<(), IdSpaceError> {
     if rustix::process::geteuid().is_root() {
-        let path = format!("/proc/{pid}/{file}");
-        return std::fs::write(&path, text)
-            .map_err(|e| IdSpaceError::Maps { program: "/proc", said: format!("{path}: {e}") });
+        return write_file(file, pid, text);
     }
     let output = std::process::Command::new(program)
         .arg(pid.to_string())

@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use oci_spec::runtime::{BoxBuilder, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -16,7 +16,6 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::UnshareFlags;
 
 use crate::container::console::{self, Relay};
-use crate::container::idmap::{IdMap, map_text};
 use crate::container::idspace;
 use crate::container::plan::{End, PLAN_BYTES_MAX, Plan, REPORT_BYTES_MAX, Report};
 use crate::error::{Error, ErrorKind, Fault};
@@ -79,21 +78,35 @@ impl Fault for LifecycleError {
     }
 }
 
-/// Everything needed to start.
+/// Everything needed to start a stage.
+#[derive(Debug)]
 pub struct Launch<'a> {
-    /// The ids of its user namespace; `None` makes none.
-    pub map: Option<&'a IdMap>,
+    /// It makes a user namespace.
+    pub has_map: bool,
     /// Our standard input is the command's; else it has none.
     pub interactive: bool,
     /// The command gets a terminal of its own.
     pub tty: bool,
     /// The cgroup folder the stage starts in.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// The command is killed this long after it was asked to end.
-    pub grace: Option<Duration>,
-    /// Who the container is held for, when it has no command of its own: its going away ends the
-    /// container, and what it hands over are commands to bring in.
-    pub owner: Option<OwnedFd>,
+}
+
+/// A stage that waits for its plan. It ends with this value.
+pub struct Waiting {
+    stage: Child,
+    socket: OwnedFd,
+    relay: Relay,
+    interactive: bool,
+    /// Children of whoever became this program, which are not ours to end.
+    spared: Vec<Pid>,
+}
+
+impl Drop for Waiting {
+    /// A start that was given up leaves no process behind.
+    fn drop(&mut self) {
+        let _ended = self.stage.kill();
+        self.stage.reap();
+    }
 }
 
 /// How it went.
@@ -121,12 +134,9 @@ pub enum Moment {
 
 /// A container that is being started or runs.
 pub struct Running {
-    stage: Child,
-    socket: OwnedFd,
+    held: Waiting,
     signals: SignalFd,
     init: Option<OwnedFd>,
-    relay: Relay,
-    interactive: bool,
     grace: Option<Duration>,
     owner: Option<OwnedFd>,
     kill_at: Option<Instant>,
@@ -134,51 +144,48 @@ pub struct Running {
     /// The signal that ended the start, before there was a command to send it to.
     ended_by: Option<Signal>,
     not_executed: Option<(i32, Error)>,
-    /// Children of whoever became this program, which are not ours to end.
-    spared: Vec<Pid>,
 }
 
-/// Starts the stage: it makes its namespaces and waits for its plan, while we prepare that.
+/// Starts the stage: it makes its namespaces and waits for its plan, while we find out what that is.
 ///
 /// # Errors
-/// What the kernel refuses at once; what fails later is [`Running::supervise`]'s.
-pub fn begin(launch: Launch<'_>) -> Result<Running, Error> {
-    let signals = take_signals()?;
+/// What the kernel refuses at once; what fails later is [`Running::tell`]'s.
+pub fn start(launch: &Launch<'_>) -> Result<Waiting, Error> {
     let (ours, theirs) = channel::pair()?;
-    let own_maps = launch.map.filter(|m| m.is_single());
-    let own_maps = own_maps.map(|m| (map_text(&m.uids), map_text(&m.gids)));
     let mut unshare = UnshareFlags::NEWNS;
-    unshare.set(UnshareFlags::NEWUSER, launch.map.is_some());
+    unshare.set(UnshareFlags::NEWUSER, launch.has_map);
     // Until its last steps nothing ties the container's first process to the stage: if the stage is
     // killed then, that process comes to us.
     let spared = process::adopt_orphans()?;
     let mut relay = Relay::default();
-    let stdio = stdio(&launch, &mut relay)?;
-    let stage = process::start_stage(
-        process::one_thread()?,
-        StageStart {
-            socket: theirs,
-            stdio,
-            cgroup: launch.cgroup,
-            unshare,
-            own_maps: own_maps.as_ref().map(|(u, g)| (u.as_str(), g.as_str())),
-            wait_for_go: launch.map.is_some() && own_maps.is_none(),
-        },
-    )?;
+    let stdio = stdio(launch, &mut relay)?;
+    let proof = process::one_thread()?;
+    // What a signal key sends ends us and so the stage; until we take the signals over it must not know.
+    let wrong = |e: nix::errno::Errno| ProcessError::call("keep signals from the stage", e);
+    let before = not_for_the_stage().thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(wrong)?;
+    let started =
+        process::start_stage(proof, StageStart { socket: theirs, stdio, cgroup: launch.cgroup, unshare });
+    before.thread_set_mask().map_err(wrong)?;
+    Ok(Waiting { stage: started?, socket: ours, relay, interactive: launch.interactive, spared })
+}
+
+/// Takes over what a person or a parent says to the container from now on. It is killed this long after it
+/// was asked to end. Who has no command of its own has an owner: its going away ends the container, and what
+/// it hands over are commands to bring in.
+///
+/// # Errors
+/// What the kernel says.
+pub fn take_over(held: Waiting, grace: Option<Duration>, owner: Option<OwnedFd>) -> Result<Running, Error> {
     Ok(Running {
-        stage,
-        socket: ours,
-        signals,
+        held,
+        signals: take_signals()?,
         init: None,
-        relay,
-        interactive: launch.interactive,
-        grace: launch.grace,
-        owner: launch.owner,
+        grace,
+        owner,
         kill_at: None,
         interrupts: 0,
         ended_by: None,
         not_executed: None,
-        spared,
     })
 }
 
@@ -214,6 +221,13 @@ fn give_size(spec: &mut Spec) {
 /// From here on the signals that a person or a parent sends are read, not suffered.
 fn take_signals() -> Result<SignalFd, Error> {
     let wrong = |e: nix::errno::Errno| ProcessError::call("take over the signals", e);
+    let set = not_for_the_stage();
+    set.thread_block().map_err(wrong)?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(wrong)?)
+}
+
+/// What a person or a parent sends: it is meant for the container's command.
+fn not_for_the_stage() -> SigSet {
     let mut set = SigSet::all();
     for not_handed_on in [
         // Ours: a child that ended, a reader that went away.
@@ -232,20 +246,20 @@ fn take_signals() -> Result<SignalFd, Error> {
     ] {
         set.remove(not_handed_on);
     }
-    set.thread_block().map_err(wrong)?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(wrong)?)
+    set
 }
 
 impl Running {
     /// The stage's number, while it lives.
     pub fn stage_pid(&self) -> i32 {
-        self.stage.pid.as_raw_nonzero().get()
+        self.held.stage.pid.as_raw_nonzero().get()
     }
 
-    /// Gives the stage its plan, and the id maps it cannot write itself.
+    /// Gives the stage its ids and its plan.
     ///
     /// # Errors
-    /// What `newuidmap` refuses, or a plan that is too large; what fails later is
+    /// What kept it from making its namespaces, what `newuidmap` refuses, or a plan that is too large; what
+    /// fails later is
     /// [`supervise`](Self::supervise)'s.
     pub fn tell(&mut self, mut plan: Plan) -> Result<(), Error> {
         give_size(&mut plan.spec);
@@ -253,32 +267,25 @@ impl Running {
         if text.len() > PLAN_BYTES_MAX {
             return Err(LifecycleError::PlanTooLarge { bytes: text.len() }.into());
         }
-        if plan.map.as_ref().is_some_and(|map| !map.is_single()) {
-            self.let_go(&plan)?;
-        }
+        self.map_ids(&plan)?;
         // A stage that failed already has said why: that is read by `supervise`.
-        let _sent = channel::send_bytes(self.socket.as_fd(), &text);
+        let _sent = channel::send_bytes(self.held.socket.as_fd(), &text);
         Ok(())
     }
 
-    /// Writes the id maps that the stage waits for.
-    fn let_go(&mut self, plan: &Plan) -> Result<(), Error> {
+    /// Writes the id maps, without which the stage is nobody in its own namespace.
+    fn map_ids(&self, plan: &Plan) -> Result<(), Error> {
         match self.receive()? {
             Some((Report::Unshared(()), _)) => {}
             Some((Report::Failed(error), _)) => return Err(error),
             Some(_) => return Err(LifecycleError::Confused.into()),
             None => return Err(LifecycleError::StageDied.into()),
         }
-        let pid = self.stage_pid();
-        if let Some(map) = &plan.map {
-            idspace::write_maps(pid, map)?;
-        }
-        let _sent = channel::send(self.socket.as_fd(), b"g", None);
-        Ok(())
+        Ok(plan.map.as_ref().map_or(Ok(()), |map| idspace::write_maps(self.stage_pid(), map))?)
     }
 
     fn receive(&self) -> Result<Option<(Report, Option<OwnedFd>)>, Error> {
-        let Some((bytes, fd)) = channel::receive(self.socket.as_fd(), REPORT_BYTES_MAX)? else {
+        let Some((bytes, fd)) = channel::receive(self.held.socket.as_fd(), REPORT_BYTES_MAX)? else {
             return Ok(None);
         };
         let report = serde_json::from_slice(&bytes).map_err(LifecycleError::Garbled)?;
@@ -293,7 +300,7 @@ impl Running {
         let deadline = Instant::now() + Duration::from_secs(START_DEADLINE_S);
         let outcome = loop {
             let ready = self.wait(deadline)?;
-            self.relay.relay(&ready.relay);
+            self.held.relay.relay(&ready.relay);
             // What the stage said before a signal came is heard before it: that the command runs already.
             if ready.socket {
                 match self.hear(&mut tell) {
@@ -319,13 +326,13 @@ impl Running {
         };
         if outcome.is_err() {
             self.send(Signal::KILL);
-            let _ended = self.stage.kill();
+            let _ended = self.held.stage.kill();
         }
-        self.stage.reap();
+        self.held.stage.reap();
         if outcome.is_err() {
-            process::end_children(&self.spared, ORPHANS_PATIENCE);
+            process::end_children(&self.held.spared, ORPHANS_PATIENCE);
         }
-        self.relay.drain(self.signals.as_fd(), || told_to_end(&self.signals));
+        self.held.relay.drain(self.signals.as_fd(), || told_to_end(&self.signals));
         let not_executed = self.not_executed.take();
         match (outcome, self.ended_by) {
             // The start did not fail: it was told to end.
@@ -337,7 +344,9 @@ impl Running {
     /// One message of the stage; the end when it was the last.
     fn hear(&mut self, tell: &mut impl FnMut(Moment) -> Result<(), Error>) -> Result<Option<End>, Error> {
         match self.receive()? {
-            Some((Report::Terminal(()), Some(fd))) => self.relay.take_terminal(fd, self.interactive)?,
+            Some((Report::Terminal(()), Some(fd))) => {
+                self.held.relay.take_terminal(fd, self.held.interactive)?
+            }
             Some((Report::Created(pid), _)) => {
                 let number = Pid::from_raw(pid).ok_or(LifecycleError::Confused)?;
                 self.init = rustix::process::pidfd_open(number, PidfdFlags::empty()).ok();
@@ -371,12 +380,12 @@ impl Running {
         // does not have.
         let mut watched = vec![
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
-            PollFd::new(&self.stage.pidfd, PollFlags::IN),
-            PollFd::new(&self.socket, PollFlags::IN),
+            PollFd::new(&self.held.stage.pidfd, PollFlags::IN),
+            PollFd::new(&self.held.socket, PollFlags::IN),
         ];
         watched.extend(self.owner.iter().map(|owner| PollFd::new(owner, PollFlags::IN)));
         let own = watched.len();
-        watched.extend(self.relay.watched());
+        watched.extend(self.held.relay.watched());
         match rustix::event::poll(&mut watched, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(ProcessError::call("wait for the container", e).into()),
@@ -393,7 +402,7 @@ impl Running {
         match channel::receive(owner.as_fd(), REPORT_BYTES_MAX) {
             Ok(Some((_, Some(asked)))) => {
                 // A stage that is ending says so; what was asked then hears the end of its stream.
-                let _handed = channel::send(self.socket.as_fd(), b"e", Some(asked.as_fd()));
+                let _handed = channel::send(self.held.socket.as_fd(), b"e", Some(asked.as_fd()));
             }
             Ok(Some((_, None))) => {}
             Ok(None) | Err(_) => {
@@ -401,7 +410,7 @@ impl Running {
                 self.send(Signal::KILL);
                 if self.init.is_none() {
                     self.ended_by.get_or_insert(Signal::KILL);
-                    let _ended = self.stage.kill();
+                    let _ended = self.held.stage.kill();
                 }
             }
         }
@@ -411,8 +420,8 @@ impl Running {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             let Some(signal) = process::signal_of(number) else { continue };
-            if signal == Signal::WINCH && self.relay.has_terminal() {
-                self.relay.resize();
+            if signal == Signal::WINCH && self.held.relay.has_terminal() {
+                self.held.relay.resize();
                 continue;
             }
             if signal == Signal::INT || signal == Signal::TERM {
@@ -426,7 +435,7 @@ impl Running {
                 self.send(Signal::KILL);
                 if self.init.is_none() {
                     self.ended_by.get_or_insert(signal);
-                    let _ended = self.stage.kill();
+                    let _ended = self.held.stage.kill();
                 }
             } else {
                 self.send(signal);
@@ -460,11 +469,4 @@ struct Ready {
     stage: bool,
     owner: bool,
     relay: Vec<bool>,
-}
-
-impl Drop for Running {
-    /// A start that was given up leaves no process behind.
-    fn drop(&mut self) {
-        let _ended = self.stage.kill();
-    }
 }

@@ -139,7 +139,7 @@ pub enum First {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
-    /// The namespaces are made; the stage waits for its id maps or its cgroup.
+    /// The namespaces are made; the id maps can be written.
     Unshared(()),
     /// The container's terminal comes with this message.
     Terminal(()),

@@ -1,9 +1,9 @@
 //! The stage: the single-threaded process that puts a container together and holds it.
 //!
-//! It was started into its own user and mount namespaces (`sys::process::start_stage`). It reads one
-//! plan, lets libcontainer make the container, then waits: for the first process to end, for more
-//! commands to bring in (`container::exec`), or for the command to go away, which ends the container. Nothing of it outlives it but the container's own
-//! processes, and they die with their first one.
+//! It was started into its own user and mount namespaces (`sys::process::start_stage`), and got its ids
+//! from outside. It reads one plan, lets libcontainer make the container, then waits: for the first process
+//! to end, for more commands to bring in (`container::exec`), or for the command to go away, which ends the
+//! container. Nothing of it outlives it but the container's own processes, and they die with their first one.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -83,6 +83,9 @@ fn hold(socket: &Rc<OwnedFd>) -> Result<Option<End>, Error> {
     let proof = process::one_thread()?;
     let Some(bytes) = channel::receive_bytes(socket.as_fd(), PLAN_BYTES_MAX)? else { return Ok(None) };
     let plan: Plan = serde_json::from_slice(&bytes).map_err(StageError::Plan)?;
+    if rustix::process::geteuid().is_root() {
+        process::bequeath_no_capabilities()?;
+    }
     let (pid, inside) = make(proof, plan, socket)?;
     wait(pid, socket, &inside)
 }

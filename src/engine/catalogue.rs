@@ -21,6 +21,7 @@ use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::audit;
 use crate::engine::offer::{Difference, Offer};
 use crate::error::{ErrorKind, Fault};
 use crate::names::Digest;
@@ -269,13 +270,14 @@ const OFFER: &str = "json";
 /// The catalogue of a data folder.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
+    data: PathBuf,
     root: PathBuf,
 }
 
 impl Catalogue {
     /// The catalogue below the data folder; nothing is made before there is something to keep.
     pub fn open(data: &Path) -> Self {
-        Self { root: data.join("catalogue") }
+        Self { data: data.to_owned(), root: data.join("catalogue") }
     }
 
     /// What was offered by exactly this.
@@ -334,13 +336,15 @@ impl Catalogue {
         path.symlink_metadata().and_then(|m| m.modified()).ok()
     }
 
-    /// Accepts what is offered now.
+    /// Accepts for this user what is offered now; the audit has a line of it.
     ///
     /// # Errors
     /// What the kernel says; what was accepted before then stays.
-    pub fn accept(&self, entry: &Entry) -> Result<(), CatalogueError> {
+    pub fn accept(&self, uid: u32, entry: &Entry) -> Result<(), CatalogueError> {
         let entry = Entry { at_ms: now_ms(), ..entry.clone() };
-        self.write(&entry, &format!("{}.{PIN}", entry.origin))
+        self.write(&entry, &format!("{}.{PIN}", entry.origin))?;
+        let asked = audit::Asked { uid, verb: "mcp accept", object: &entry.server, id: &entry.key };
+        Ok(audit::append(&self.data, &asked, audit::Outcome::Ended(0))?)
     }
 
     /// What servers offer now and what was accepted: all of them, or those of one name, one for each command

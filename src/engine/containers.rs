@@ -17,7 +17,7 @@ use crate::container::state::{make_volume, volume_data};
 use crate::engine::host::Host;
 use crate::engine::host_image::{self, Account};
 use crate::engine::images::{self, ImageDefaults};
-use crate::engine::launch::{self, Decided, Finished, RootChoice, Stack, Unenforced, Warn};
+use crate::engine::launch::{self, Ahead, Decided, Finished, RootChoice, Stack, Unenforced, Warn};
 use crate::error::{Error, ErrorKind};
 use crate::image::config::Platform;
 use crate::names::ContainerId;
@@ -29,14 +29,15 @@ const ENV_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Configuration"). A container in the foreground is sent what its caller is sent, as in Docker.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
-/// Runs a command in a new container, in the foreground, and clears it away afterwards.
+/// Runs a command in a new container, in the foreground, and clears it away afterwards. The stage may have
+/// been started ahead, with the same standard streams.
 ///
 /// # Errors
 /// What kept the command from being executed.
-pub fn run(host: &Host, options: Options, warn: Warn<'_>) -> Result<Finished, Error> {
+pub fn run(host: &Host, options: Options, ahead: Option<Ahead>, warn: Warn<'_>) -> Result<Finished, Error> {
     let places = launch::open(host, warn)?;
     let decided = decide(host, options, warn)?;
-    launch::carry_out(host, places, decided, warn)
+    launch::carry_out(host, places, decided, ahead, warn)
 }
 
 fn decide(host: &Host, options: Options, warn: Warn<'_>) -> Result<Decided, Error> {

@@ -18,7 +18,7 @@ use crate::container::cgroup::{self, Cgroup, CgroupError};
 use crate::container::delegation::{self, Lack, Support};
 use crate::container::idmap::IdMap;
 use crate::container::idspace;
-use crate::container::lifecycle::{self, Launch, Moment, Outcome, Running};
+use crate::container::lifecycle::{self, Launch, Moment, Outcome, Running, Waiting};
 use crate::container::limits::{Limits, Resource};
 use crate::container::options::{DeviceRequest, Network, SeccompChoice, Ulimit};
 use crate::container::plan::{End, First, Plan, PlannedMount, Root, Walls, hex};
@@ -216,9 +216,20 @@ pub fn open(host: &Host, warn: Warn<'_>) -> Result<Places, Error> {
 ///
 /// # Errors
 /// What kept the command from being executed; a command that failed is no error.
-pub fn carry_out(host: &Host, places: Places, decided: Decided, warn: Warn<'_>) -> Result<Finished, Error> {
+pub fn carry_out(
+    host: &Host,
+    places: Places,
+    decided: Decided,
+    ahead: Option<Ahead>,
+    warn: Warn<'_>,
+) -> Result<Finished, Error> {
     // The stage makes its namespaces while we prepare its plan; with limits it must wait for its cgroup.
-    let begun = decided.limits.resources().is_empty().then(|| begin(&decided, None)).transpose()?;
+    let begun = if decided.limits.resources().is_empty() && decided.map.is_some() {
+        let stage = ahead.map_or_else(|| start(&decided, None), |ahead| Ok(ahead.0))?;
+        Some(take_over(stage, &decided)?)
+    } else {
+        None
+    };
     let mut random = [0_u8; 32];
     fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
     let id = ContainerId::from_bytes(&random);
@@ -352,15 +363,27 @@ struct Prepared {
     begun: Option<Running>,
 }
 
-fn begin(decided: &Decided, cgroup: Option<&Cgroup>) -> Result<Running, Error> {
+/// A stage that was started before anything but its standard streams was known.
+pub struct Ahead(Waiting);
+
+/// Starts the stage of a container without limits: a third of a start is the same for all of them. What
+/// fails here fails again, and is told, when the container is carried out.
+pub fn ahead(interactive: bool, tty: bool) -> Option<Ahead> {
+    lifecycle::start(&Launch { has_map: true, interactive, tty, cgroup: None }).ok().map(Ahead)
+}
+
+fn take_over(stage: Waiting, decided: &Decided) -> Result<Running, Error> {
     let owner = decided.owner.as_ref().map(OwnedFd::try_clone).transpose();
-    lifecycle::begin(Launch {
-        owner: owner.map_err(|e| ProcessError::call("hold the owner of the container", e))?,
-        map: decided.map.as_ref(),
+    let owner = owner.map_err(|e| ProcessError::call("hold the owner of the container", e))?;
+    lifecycle::take_over(stage, decided.grace, owner)
+}
+
+fn start(decided: &Decided, cgroup: Option<&Cgroup>) -> Result<Waiting, Error> {
+    lifecycle::start(&Launch {
+        has_map: decided.map.is_some(),
         interactive: decided.interactive,
         tty: decided.tty,
         cgroup: cgroup.map(Cgroup::dir),
-        grace: decided.grace,
     })
 }
 
@@ -387,7 +410,8 @@ fn run_in(
         Ok(cgroup) => cgroup,
         Err(error) => return (Err(error), Ok(())),
     };
-    let running = begun.map_or_else(|| begin(&decided, cgroup.as_ref()), Ok);
+    let begin = || take_over(start(&decided, cgroup.as_ref())?, &decided);
+    let running = begun.map_or_else(begin, Ok);
     let outcome =
         running.and_then(|running| supervise(host, running, decided, filter, place, cgroup.is_some()));
     let denials = cgroup.as_ref().map(Denials::of).unwrap_or_default();

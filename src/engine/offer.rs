@@ -45,6 +45,21 @@ pub struct Offer {
     pub templates: Option<Listing>,
 }
 
+impl Default for Offer {
+    /// Nothing.
+    fn default() -> Self {
+        let opening = RawValue::NULL.to_owned();
+        Self {
+            protocol: String::new(),
+            opening,
+            tools: None,
+            prompts: None,
+            resources: None,
+            templates: None,
+        }
+    }
+}
+
 /// What a change is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -108,13 +123,18 @@ pub struct FieldChange {
 #[serde(rename_all = "snake_case", tag = "change")]
 pub enum What {
     /// It was not there.
-    Added,
+    Added {
+        /// What it says.
+        fields: Vec<FieldChange>,
+    },
     /// It is not there any more.
     Removed,
     /// The same definition has another name.
     Renamed {
         /// The name it had.
         from: String,
+        /// What else is not as it was.
+        fields: Vec<FieldChange>,
     },
     /// It says something else.
     Changed {
@@ -232,6 +252,9 @@ fn definitions(kind: Kind, listing: Option<&Listing>) -> Definitions {
 /// The members of an object. Where one is there twice, readers disagree about which counts: then the text
 /// itself is one more member, so that it equals nothing but itself.
 fn members(raw: &RawValue) -> Members {
+    if raw.get() == RawValue::NULL.get() {
+        return Members::new();
+    }
     let Ok(Strict(Value::Object(members))) = serde_json::from_str(raw.get()) else {
         let lenient = serde_json::from_str::<Members>(raw.get()).unwrap_or_default();
         return lenient.into_iter().chain([(String::new(), Value::String(raw.get().to_owned()))]).collect();
@@ -268,14 +291,22 @@ fn list_changes(kind: Kind, before: Option<&Listing>, after: Option<&Listing>) -
     for (name, now) in added {
         let from = before.iter().find(|(_, was)| is_same_under_another_name(kind, was, &now));
         let from = from.map(|(from, _)| from.clone());
-        let what = from.map_or(What::Added, |from| {
-            before.remove(&from);
-            What::Renamed { from }
-        });
+        let what = match from.and_then(|from| Some((before.remove(&from)?, from))) {
+            None => What::Added { fields: without_name(kind, changed_fields(&[], &now)) },
+            Some((was, from)) => {
+                What::Renamed { from, fields: without_name(kind, changed_fields(&was, &now)) }
+            }
+        };
         changes.push(Change { kind, name, what });
     }
     changes.extend(before.into_keys().map(|name| Change { kind, name, what: What::Removed }));
     changes
+}
+
+/// The changes without that of the name, which is told anyway.
+fn without_name(kind: Kind, mut fields: Vec<FieldChange>) -> Vec<FieldChange> {
+    fields.retain(|field| field.field != kind.key());
+    fields
 }
 
 fn is_same_under_another_name(kind: Kind, was: &[Members], now: &[Members]) -> bool {
@@ -286,8 +317,10 @@ fn is_same_under_another_name(kind: Kind, was: &[Members], now: &[Members]) -> b
 }
 
 fn changed_fields(was: &[Members], now: &[Members]) -> Vec<FieldChange> {
-    if let ([was], [now]) = (was, now) {
-        return field_changes(was, now);
+    match (was, now) {
+        ([was], [now]) => return field_changes(was, now),
+        ([], [now]) => return field_changes(&Members::new(), now),
+        _ => {}
     }
     let whole = |all: &[Members]| {
         let objects = all.iter().map(|members| Value::Object(members.clone().into_iter().collect()));
@@ -416,7 +449,8 @@ mod tests {
         let [(name, What::Changed { fields })] = &said(&[ADD], &[&changed])[..] else { panic!() };
         assert_eq!((name.as_str(), fields.len(), fields[0].field.as_str()), ("add", 1, "description"));
         assert_eq!(said(&[ADD], &[]), [("add".to_owned(), What::Removed)]);
-        assert_eq!(said(&[], &[ADD]), [("add".to_owned(), What::Added)]);
+        let [(name, What::Added { fields })] = &said(&[], &[ADD])[..] else { panic!() };
+        assert_eq!((name.as_str(), fields.len()), ("add", 2));
     }
 
     #[test]
@@ -424,7 +458,7 @@ mod tests {
         let renamed = ADD.replace(r#""add""#, r#""plus""#);
         assert_eq!(
             said(&[ADD], &[&renamed]),
-            [("plus".to_owned(), What::Renamed { from: "add".to_owned() })]
+            [("plus".to_owned(), What::Renamed { from: "add".to_owned(), fields: vec![] })]
         );
         // Two tools that say nothing are not one.
         assert_eq!(said(&[r#"{"name":"a"}"#], &[r#"{"name":"b"}"#]).len(), 2);

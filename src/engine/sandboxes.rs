@@ -69,6 +69,8 @@ pub struct Policy {
     pub read_only: Vec<PathBuf>,
     /// What else it may write.
     pub read_write: Vec<PathBuf>,
+    /// What it must not see though it lies in what is shown.
+    pub hidden: Vec<PathBuf>,
     /// Its variables.
     pub environment: Vec<EnvEntry>,
     /// Its network.
@@ -96,6 +98,8 @@ pub struct Explanation {
     pub user: (u32, u32),
     /// What it can reach of the host's files.
     pub files: Vec<FileAccess>,
+    /// What is hidden of them.
+    pub hidden: Vec<PathBuf>,
     /// The names of its variables.
     pub environment: Vec<String>,
     /// Its network.
@@ -141,7 +145,7 @@ pub fn run(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Finished, Erro
     for note in &decision.notes {
         warn(note);
     }
-    launch::carry_out(host, places, decision.decided, warn)
+    launch::carry_out(host, places, decision.decided, None, warn)
 }
 
 /// Holds a sandbox without a command of its own for `owner`, until that asks it to end or is gone. Of the
@@ -161,7 +165,7 @@ pub fn hold(
     for note in &decision.notes {
         warn(note);
     }
-    launch::carry_out(host, places, Decided { owner: Some(owner), ..decision.decided }, warn)
+    launch::carry_out(host, places, Decided { owner: Some(owner), ..decision.decided }, None, warn)
 }
 
 /// What a sandbox is made for.
@@ -190,6 +194,7 @@ pub fn explain(host: &Host, policy: Policy, warn: Warn<'_>) -> Result<Explanatio
         image: decided.image.clone(),
         user: (host.uid, host.gid),
         files: decision.files,
+        hidden: decision.hidden,
         environment: decided.environment.iter().map(name_of).collect(),
         network: decided.network,
         limits: enforced(host, &decided.limits),
@@ -263,6 +268,7 @@ struct Decision {
     decided: Decided,
     program: PathBuf,
     files: Vec<FileAccess>,
+    hidden: Vec<PathBuf>,
     notes: Vec<String>,
 }
 
@@ -284,6 +290,8 @@ fn named(host: &Host, policy: &Policy, purpose: &Purpose) -> Result<Vec<FileAcce
     for path in &policy.read_write {
         add("--rw", path, true, "named with --rw")?;
     }
+    // A folder stands over the one that it lies in, whatever was named first; the sort is stable.
+    files.sort_by_key(|file| file.path.components().count());
     Ok(files)
 }
 
@@ -331,6 +339,8 @@ fn decide(host: &Host, policy: Policy, purpose: &Purpose, warn: Warn<'_>) -> Res
     let mut mounts = ground.mounts;
     mounts.push(tmpfs("/tmp"));
     mounts.extend(files.iter().map(bind));
+    let hidden = hidden(host, &policy)?;
+    mounts.extend(hidden.iter().map(|path| hide(path)));
     let program = ground.arguments.first().map(PathBuf::from).unwrap_or_default();
     let mut landlock: Vec<PathBuf> = WRITABLE.iter().map(PathBuf::from).collect();
     landlock.extend(files.iter().filter(|f| f.writable).map(|f| f.path.clone()));
@@ -375,7 +385,7 @@ fn decide(host: &Host, policy: Policy, purpose: &Purpose, warn: Warn<'_>) -> Res
         grace: Some(Duration::from_secs(GRACE_S)),
         owner: None,
     };
-    Ok(Decision { decided, program, files, notes })
+    Ok(Decision { decided, program, files, hidden, notes })
 }
 
 /// What the sandbox stands on: the host's system folders, or an image.
@@ -522,6 +532,28 @@ fn tmpfs(target: &str) -> PlannedMount {
         read_only: false,
         propagation: None,
     }
+}
+
+/// The paths that are hidden, the outermost first.
+fn hidden(host: &Host, policy: &Policy) -> Result<Vec<PathBuf>, Error> {
+    let paths = policy.hidden.iter().map(|path| absolute(host, "--hide", path));
+    let mut paths = paths.collect::<Result<Vec<_>, _>>()?;
+    paths.sort();
+    paths.dedup();
+    // What lies in a hidden folder is hidden with it, and could not be mounted on.
+    let all = paths.clone();
+    paths.retain(|path| !all.iter().any(|other| other != path && path.starts_with(other)));
+    Ok(paths)
+}
+
+/// An empty folder that cannot be entered, or an empty file, over what stands there.
+fn hide(path: &Path) -> PlannedMount {
+    let what = if path.is_dir() {
+        PlannedSource::Tmpfs { options: "mode=000,size=4k,nr_inodes=1".to_owned(), exec: false }
+    } else {
+        PlannedSource::Bind { path: "/dev/null".into(), optional: false, no_links: false }
+    };
+    PlannedMount { what, target: path.to_owned(), read_only: true, propagation: None }
 }
 
 fn bind(file: &FileAccess) -> PlannedMount {

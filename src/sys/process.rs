@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
-use rustix::thread::{CapabilitySets, UnshareFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
 use crate::error::{ErrorKind, Fault};
 
@@ -108,10 +108,11 @@ impl Child {
         }
     }
 
-    /// Waits until it has ended and forgets it.
+    /// Waits until it has ended and forgets it; one that is forgotten already is no error.
     pub fn reap(&self) {
+        use rustix::process::{WaitId, WaitIdOptions};
         while let Err(rustix::io::Errno::INTR) =
-            rustix::process::waitpid(Some(self.pid), WaitOptions::empty())
+            rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED)
         {}
     }
 }
@@ -127,11 +128,6 @@ pub struct StageStart<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The namespaces it makes.
     pub unshare: UnshareFlags,
-    /// What it writes to its own `uid_map` and `gid_map`; `None` when we write them, or when there
-    /// is no new user namespace.
-    pub own_maps: Option<(&'a str, &'a str)>,
-    /// It waits for one byte from us before it goes on: we write the maps.
-    pub wait_for_go: bool,
 }
 
 /// Starts the stage: a copy of this program that cannot reach the file it was started from.
@@ -237,17 +233,9 @@ fn enter_stage(start: &StageStart<'_>) -> Result<std::convert::Infallible, Proce
         }
     }
     unshare(start.unshare)?;
-    if let Some((uids, gids)) = start.own_maps {
-        write_own_maps(uids, gids)?;
-    }
-    if start.wait_for_go {
-        let mut byte = [0_u8];
-        rustix::io::write(&start.socket, b"{\"unshared\":null}")
-            .map_err(call("say that the namespaces are made"))?;
-        if rustix::io::read(&start.socket, &mut byte).map_err(call("wait for the id maps"))? != 1 {
-            exit_at_once(125);
-        }
-    }
+    // Its id maps are written from outside, before it gets anything to do.
+    rustix::io::write(&start.socket, b"{\"unshared\":null}")
+        .map_err(call("say that the namespaces are made"))?;
     keep_capabilities_over_exec()?;
     let program = sealed_copy(own.as_fd())?;
     for (number, fd) in (0..).zip(&start.stdio) {
@@ -320,8 +308,8 @@ fn write_own_maps(uids: &str, gids: &str) -> Result<(), ProcessError> {
     put("/proc/self/gid_map", gids, "write the gid map of the user namespace")
 }
 
-/// Keeps what a new user namespace gave us although the program is executed again and the user is
-/// not 0 inside (ambient capabilities, capabilities(7)).
+/// Keeps what a new user namespace gave us although the program is executed again and the user has no
+/// number inside yet (ambient capabilities, capabilities(7)).
 fn keep_capabilities_over_exec() -> Result<(), ProcessError> {
     let call = |action| move |e: rustix::io::Errno| ProcessError::call(action, e);
     if rustix::process::geteuid().is_root() {
@@ -335,6 +323,19 @@ fn keep_capabilities_over_exec() -> Result<(), ProcessError> {
             .map_err(call("keep capabilities over exec"))?;
     }
     Ok(())
+}
+
+/// What is executed from here on gets capabilities as the user it runs as has them, no longer as
+/// `start_stage` arranged it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn bequeath_no_capabilities() -> Result<(), ProcessError> {
+    let call = |action| move |e: rustix::io::Errno| ProcessError::call(action, e);
+    rustix::thread::clear_ambient_capability_set().map_err(call("clear the ambient capabilities"))?;
+    let sets = rustix::thread::capabilities(None).map_err(call("read the capabilities"))?;
+    let own = CapabilitySets { inheritable: CapabilitySet::empty(), ..sets };
+    rustix::thread::set_capabilities(None, own).map_err(call("give up inheritable capabilities"))
 }
 
 /// A view of our own program that nobody can write through: a read-only mount of its own, attached

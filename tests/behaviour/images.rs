@@ -826,7 +826,7 @@ fn every_change_of_names_and_images_is_in_the_audit() {
     let host = three();
     host.cuddy(&["rmi", "again"]).exits(0);
     host.cuddy(&["image", "prune", "-a", "-f"]).exits(0);
-    let audit = std::fs::read_to_string(host.data().join("audit.jsonl")).expect("it is there");
+    let audit = std::fs::read_to_string(host.data().join("audit/000000000001.jsonl")).expect("it is there");
     let lines: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let done = |verb: &str| lines.iter().filter(|line| line["verb"] == verb).count();
     assert_eq!((done("load"), done("tag"), done("rmi")), (3, 1, 1));

@@ -233,10 +233,10 @@ fn a_run_that_failed_leaves_no_cidfile() {
     first.signal(Signal::KILL);
     first.end();
     // Nothing begins that cannot be written down.
-    let audit = host.data().join("audit.jsonl");
+    let audit = host.data().join("audit/000000000001.jsonl");
     fs::remove_file(&audit).expect("it was written");
     fs::create_dir(&audit).expect("the folder is ours");
-    host.probe(&["--cidfile", "id", "--name", "two"], &["true"]).is_refused(&["audit.jsonl"]);
+    host.probe(&["--cidfile", "id", "--name", "two"], &["true"]).is_refused(&["audit/000000000001.jsonl"]);
     assert_eq!(names(&host.path("")), [""; 0]);
     assert_eq!(host.containers(), [""; 0]);
     assert_eq!(names(&host.data().join("names")), [""; 0]);
@@ -247,7 +247,7 @@ fn the_audit_says_which_verb_ran_what_and_how_it_ended() {
     let host = Host::new();
     host.probe(&[], &["exit", "7"]).exits(7);
     host.cuddy(&["mcp", "run", "--", "true"]).exits(0);
-    let text = fs::read_to_string(host.data().join("audit.jsonl")).expect("it was written");
+    let text = fs::read_to_string(host.data().join("audit/000000000001.jsonl")).expect("it was written");
     let lines = text.lines().map(|line| serde_json::from_str(line).expect("one object a line"));
     let said: Vec<Value> = lines.map(|line: Value| json!([line["verb"], line["outcome"]])).collect();
     let (run, mcp) = (json!(["run", "started"]), json!(["mcp run", "started"]));

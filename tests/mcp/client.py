@@ -180,7 +180,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", action="append", default=[], type=pair)
     parser.add_argument("--place", action="append", default=[], type=pair)
-    parser.add_argument("--tree")
+    parser.add_argument("--tree", action="append", default=[])
     parser.add_argument("--calls", default="[]", type=json.loads)
     parser.add_argument("--measure", type=int, metavar="RUNS")
     parser.add_argument("command", nargs="+")
@@ -195,7 +195,7 @@ def main():
     transcript = {"client": importlib.metadata.version("mcp"), "wire": wire}
     transcript = settled(transcript, asked.place)
     if asked.tree:
-        transcript["tree"] = tree(asked.tree)
+        transcript["trees"] = [tree(top) for top in asked.tree]
     json.dump(transcript, sys.stdout, sort_keys=True, indent=1, ensure_ascii=False)
     print()
 

@@ -82,6 +82,12 @@ pub struct Key {
     pub spot: Spot,
 }
 
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
+    }
+}
+
 impl Value {
     /// What it is, for a message.
     pub fn noun(&self) -> &'static str {

@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(items[1].value, Value::Float(-2.5));
         assert_eq!(items[2].text(), Some("ü"));
         // Characters are counted, not bytes.
-        assert_eq!(items[3].spot.column, 21);
+        assert_eq!(items[3].spot.column, 23);
         assert_eq!(items[4].value, Value::Bool(true));
     }
 
@@ -106,7 +106,7 @@ mod tests {
             ("{a: 1}", 1, 2, ""),
             ("{\"a\": 0x10}", 1, 7, "hexadecimal"),
             ("{} {}", 1, 4, "more than one"),
-            ("[1 2]", 1, 4, ""),
+            ("[1 2]", 1, 3, "comma"),
             ("[1e999]", 1, 2, "too large"),
         ] {
             let error = parse(text).expect_err(text);

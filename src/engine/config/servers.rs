@@ -181,6 +181,8 @@ pub struct ServerPolicy {
     pub read_only: Vec<PathBuf>,
     /// What else it may write.
     pub read_write: Vec<PathBuf>,
+    /// What it must not see though it lies in what is shown.
+    pub hidden: Vec<PathBuf>,
     /// Its network.
     pub network: Network,
     /// Memory limit as it was written, such as `512m`.
@@ -201,6 +203,7 @@ impl Default for ServerPolicy {
             workspaces: Vec::new(),
             read_only: Vec::new(),
             read_write: Vec::new(),
+            hidden: Vec::new(),
             network: Network::None,
             memory: None,
             cpus: None,
@@ -346,6 +349,7 @@ impl ServerConfig {
         }
         policy.read_only.iter().for_each(|path| flag("ro", path.display().to_string()));
         policy.read_write.iter().for_each(|path| flag("rw", path.display().to_string()));
+        policy.hidden.iter().for_each(|path| flag("hide", path.display().to_string()));
         if policy.network == Network::Host {
             flag("network", "host".to_owned());
         }
