@@ -280,6 +280,8 @@ pub mod engine {
     pub mod removal;
     /// ● Pull, push, log in; which registry and who we are to it.
     pub mod registries;
+    /// ● What this host lends to a connection to another machine.
+    pub mod remote;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
@@ -320,6 +322,10 @@ pub mod engine {
         pub mod srt;
         /// ○ Which format a configuration is in.
         pub mod format;
+        /// ○ A configuration as text of our own format.
+        pub mod write;
+        /// ○ Beginnings of configurations.
+        pub mod templates;
         /// ● `npx` and `uvx` as the installed programs that they mean.
         pub mod packages;
         /// ● Configuration files into one configuration, or every mistake in them.
@@ -331,6 +337,8 @@ pub mod engine {
     pub mod boxes;
     /// ● Files of a sandbox that stays: read, written, listed, copied, from within.
     pub mod box_files;
+    /// ● The settings of srt as the policy of one run.
+    pub mod srt;
     /// ○ What a host can do, judged from facts: what follows, and the line that fixes it.
     pub mod doctor;
     /// ● Tries what a container needs, each time in a child process.
@@ -345,6 +353,12 @@ pub mod engine {
     pub mod changes;
     /// ● The audit read back: what was done, and whether the record is whole.
     pub mod trail;
+    /// ○ How a gateway and its servers stand, for people and for Prometheus.
+    pub mod status;
+    /// ● What MCP servers write to standard error: bounded files.
+    pub mod server_log;
+    /// ● The gateways that run: found, asked, and swept away when killed.
+    pub mod running;
     /// ○ What an MCP server offers, byte for byte, and what makes two offers different.
     pub mod offer;
     /// ● What MCP servers offered when they last answered, and what of it was accepted.
@@ -393,9 +407,43 @@ pub mod mcp {
         pub mod modern;
         /// ● Who may connect, how much and for how long, and which part answers.
         pub mod front;
+        /// ○ Where a server is that is reached by HTTP.
+        pub mod target;
+        /// ● Connections to such a server.
+        pub mod wire;
+        /// ● One request to it, and all that comes back.
+        pub mod exchange;
+        /// ● A server that is reached by HTTP, as the hub sees every server.
+        pub mod upstream;
     }
     /// ● Our own MCP servers: a table of tools on standard input and output.
     pub mod toolbox;
+    /// ● How the servers of this gateway stand, and the record of their calls.
+    pub mod board;
+    /// ● The socket by which other commands ask this gateway.
+    pub mod control;
+    /// ● Calls as spans for OpenTelemetry, by OTLP over HTTP.
+    #[cfg(feature = "otel")]
+    pub mod otel;
+    /// `mcp serve`: sandboxes for an orchestrator.
+    pub mod serve {
+        /// ○ The tools as they are listed: names, schemas, hints.
+        pub mod tools;
+        /// ○ What may be asked for, bounded by what the server was started with.
+        pub mod ceiling;
+        /// ○ The output of one command, read from a cursor.
+        pub mod log;
+        /// ● The commands of one sandbox: followed, kept, ended.
+        pub mod jobs;
+        /// ● The sandboxes of one server, by name.
+        pub mod fleet;
+        /// ● What each sandbox tool does.
+        pub mod calls;
+        /// ● What each image tool does.
+        pub mod image_calls;
+        /// ● The server: tools joined to what they do.
+        pub mod server;
+    }
 }
 
 /// The command line.
@@ -435,6 +483,12 @@ pub mod cli {
     pub mod archives;
     /// ● `mcp run`.
     pub mod mcp;
+    /// ● `mcp import`, `mcp init`.
+    pub mod mcp_config;
+    /// ● The program as `srt`.
+    pub mod srt;
+    /// ● `mcp ps`, `mcp logs`, `mcp inspect`, `mcp stop`, `mcp start`, `mcp metrics`.
+    pub mod running;
     /// ● `mcp diff`, `mcp accept`.
     pub mod catalogue;
     /// ● `audit show`, `audit verify`.

@@ -1,13 +1,18 @@
 //! Chooses the role, command, stage or holder, and maps the end to an exit code.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use cuddy::cli::args::{self, AuditVerb, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
-use cuddy::cli::{archives, audit, catalogue, containers, images, mcp, registries, system, terminal};
+use cuddy::cli::{
+    archives, audit, catalogue, containers, images, mcp, mcp_config, registries, running, srt, system,
+    terminal,
+};
 use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
+use cuddy::mcp::serve::server;
 use cuddy::sys::process::{self, STAGE_ROLE};
 
 fn main() -> ExitCode {
@@ -16,10 +21,17 @@ fn main() -> ExitCode {
     let code = match arguments.by_ref().nth(1) {
         Some(role) if role == STAGE_ROLE => stage::run(),
         Some(role) if role == HOLD_ROLE => boxes::hold(),
+        _ if is_called("srt") => srt::run(std::env::args_os().skip(1)),
         _ => command(),
     };
     // Exit codes of the kernel and of Docker have 8 bits.
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(125))
+}
+
+/// Whether the program was called by a link of this name.
+fn is_called(name: &str) -> bool {
+    let called = std::env::args_os().next();
+    called.is_some_and(|path| Path::new(&path).file_name().is_some_and(|file| file == name))
 }
 
 fn command() -> i32 {
@@ -70,6 +82,21 @@ fn carry_out(parsed: Cuddy) -> i32 {
         Verb::Search(args) => code(registries::search(&host, &args)),
         Verb::Mcp(args) => match args.verb {
             McpVerb::Run(args) => mcp::run(&host, *args),
+            McpVerb::Serve(args) => match mcp::ceiling(&host, *args) {
+                Ok(ceiling) => server::serve(host, ceiling),
+                Err(error) => {
+                    terminal::print_error(&error);
+                    terminal::EXIT_RUN
+                }
+            },
+            McpVerb::Import(args) => code(mcp_config::import(&host, &args)),
+            McpVerb::Init(args) => code(mcp_config::init(&host, &args)),
+            McpVerb::Ps(args) => code(running::ps(&host, &args)),
+            McpVerb::Logs(args) => code(running::logs(&host, &args)),
+            McpVerb::Inspect(args) => code(running::inspect(&host, &args)),
+            McpVerb::Stop(args) => code(running::stop(&host, &args)),
+            McpVerb::Start(args) => code(running::start(&host, &args)),
+            McpVerb::Metrics => code(running::metrics(&host)),
             McpVerb::Diff(args) => code(catalogue::diff(&host, &args)),
             McpVerb::Accept(args) => code(catalogue::accept(&host, &args)),
         },

@@ -597,10 +597,110 @@ pub struct Mcp {
 pub enum McpVerb {
     /// Run one MCP server in a sandbox, over our own standard input and output
     Run(Box<McpRun>),
+    /// Serve sandboxes to an agent's orchestrator, over our own standard input and output
+    Serve(Box<McpServe>),
+    /// Convert configurations of MCP servers to cuddy's own, and say what they would allow
+    Import(McpImport),
+    /// Write the beginning of a configuration
+    Init(McpInit),
+    /// List the gateways and servers that run
+    Ps(McpPs),
+    /// Show what a server wrote to standard error
+    Logs(McpLogs),
+    /// Say everything that is known of a server
+    Inspect(McpInspect),
+    /// End a server's sandboxes, and start none until asked
+    Stop(McpStop),
+    /// Start a server that was stopped or failed
+    Start(McpStart),
+    /// Print what Prometheus reads, of all gateways
+    Metrics,
     /// Say what servers offer that nobody has accepted, and what changed since somebody did
     Diff(McpDiff),
     /// Accept what a server offers now
     Accept(McpAccept),
+}
+
+/// `mcp import`
+#[derive(Debug, Args)]
+pub struct McpImport {
+    /// Configurations of Claude, Cursor, VS Code, MassGen, Codex, Docker, ToolHive, srt or cuddy
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The format, when it is not to be recognised: cuddy, mcp-servers, vscode, massgen, codex, docker, toolhive,
+    /// toolhive-profile, srt
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// A value that the client would ask for: `${input:NAME}`
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub input: Vec<String>,
+    /// Write to this new file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `mcp init`
+#[derive(Debug, Args)]
+pub struct McpInit {
+    /// Servers to begin with; without one every word stands in a comment
+    #[arg(value_name = "TEMPLATE")]
+    pub templates: Vec<String>,
+    /// Say which templates there are
+    #[arg(long)]
+    pub list: bool,
+    /// Write to this new file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `mcp ps`
+#[derive(Debug, Args)]
+pub struct McpPs {
+    /// How to print: text or json (one object a line for each gateway)
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `mcp logs`
+#[derive(Debug, Args)]
+pub struct McpLogs {
+    /// The server
+    pub name: String,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only so many lines, the newest
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub tail: Option<usize>,
+    /// With the moment of each line
+    #[arg(short, long)]
+    pub timestamps: bool,
+}
+
+/// `mcp inspect`
+#[derive(Debug, Args)]
+pub struct McpInspect {
+    /// The server
+    pub name: String,
+}
+
+/// `mcp stop`
+#[derive(Debug, Args)]
+pub struct McpStop {
+    /// The servers
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// Every gateway, with all its servers
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+}
+
+/// `mcp start`
+#[derive(Debug, Args)]
+pub struct McpStart {
+    /// The servers
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
 }
 
 /// `mcp diff`
@@ -622,6 +722,44 @@ pub struct McpAccept {
     /// The servers
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
+}
+
+/// `mcp serve`
+#[derive(Debug, Args)]
+pub struct McpServe {
+    /// Folder that sandboxes may work in, with what lies below; `:ro` to read only
+    #[arg(long, value_name = "DIR[:ro]")]
+    pub workspace: Vec<String>,
+    /// Folder or file that sandboxes may read
+    #[arg(long, value_name = "PATH")]
+    pub ro: Vec<PathBuf>,
+    /// Give every sandbox a variable, `NAME=VALUE`, or ours, `NAME`
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// The most of a network that a sandbox may have
+    #[arg(long, value_enum, default_value = "none")]
+    pub network: Network,
+    /// Most memory of one sandbox, such as 512m
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Most CPU time of one sandbox, in processors: 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Most processes of one sandbox
+    #[arg(long, value_name = "NUMBER")]
+    pub pids: Option<u64>,
+    /// Image that sandboxes may use; the first unless another is asked for; every one without
+    #[arg(long)]
+    pub image: Vec<String>,
+    /// Profile of system calls instead of the strict one
+    #[arg(long, value_name = "FILE")]
+    pub seccomp: Option<PathBuf>,
+    /// Let images be fetched from registries
+    #[arg(long)]
+    pub pull: bool,
+    /// Most sandboxes at once
+    #[arg(long, value_name = "NUMBER", default_value = "16")]
+    pub sandboxes: usize,
 }
 
 /// `mcp run`
