@@ -228,6 +228,12 @@ pub mod workspace {
     pub mod git;
     /// ● Which files a task is probably about, and why.
     pub mod suggest;
+    /// ○ What a tree held at one moment, and what differs between two.
+    pub mod manifest;
+    /// ● A look at everything below some roots.
+    pub mod sweep;
+    /// ● Snapshots: manifests, and the bytes that belong to them.
+    pub mod snapshots;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
