@@ -228,6 +228,12 @@ pub mod workspace {
     pub mod git;
     /// ● Which files a task is probably about, and why.
     pub mod suggest;
+    /// ○ What a tree held at one moment, and what differs between two.
+    pub mod manifest;
+    /// ● A look at everything below some roots.
+    pub mod sweep;
+    /// ● Snapshots: manifests, and the bytes that belong to them.
+    pub mod snapshots;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
@@ -339,12 +345,6 @@ pub mod engine {
     pub mod trials;
     /// ● Reads and tries what this host can do.
     pub mod facts;
-    /// ● A workspace: its roots, its journal, what is read there.
-    pub mod workspaces;
-    /// ● Files on their way to a new content, of one call or of a transaction.
-    pub mod drafts;
-    /// ● Write, edit, patch, move, copy, delete; undo and history; transactions.
-    pub mod changes;
     /// ● The audit read back: what was done, and whether the record is whole.
     pub mod trail;
     /// ○ How a gateway and its servers stand, for people and for Prometheus.
@@ -441,6 +441,25 @@ pub mod mcp {
     /// ● Calls as spans for OpenTelemetry, by OTLP over HTTP.
     #[cfg(feature = "otel")]
     pub mod otel;
+    /// `mcp serve`: sandboxes for an orchestrator.
+    pub mod serve {
+        /// ○ The tools as they are listed: names, schemas, hints.
+        pub mod tools;
+        /// ○ What may be asked for, bounded by what the server was started with.
+        pub mod ceiling;
+        /// ○ The output of one command, read from a cursor.
+        pub mod log;
+        /// ● The commands of one sandbox: followed, kept, ended.
+        pub mod jobs;
+        /// ● The sandboxes of one server, by name.
+        pub mod fleet;
+        /// ● What each sandbox tool does.
+        pub mod calls;
+        /// ● What each image tool does.
+        pub mod image_calls;
+        /// ● The server: tools joined to what they do.
+        pub mod server;
+    }
     /// ● What the hub has outside: servers, logs, the catalogue, the board.
     pub mod outside;
     /// ● `mcp gateway`: the hub, its outside and one front.

@@ -15,6 +15,7 @@ use cuddy::engine::config::read;
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
 use cuddy::mcp::gateway::{self, Asked, HttpAsked};
+use cuddy::mcp::serve::server;
 use cuddy::sys::process::{self, STAGE_ROLE};
 
 fn main() -> ExitCode {
@@ -84,6 +85,13 @@ fn carry_out(parsed: Cuddy) -> i32 {
         Verb::Search(args) => code(registries::search(&host, &args)),
         Verb::Mcp(args) => match args.verb {
             McpVerb::Run(args) => mcp::run(&host, *args),
+            McpVerb::Serve(args) => match mcp::ceiling(&host, *args) {
+                Ok(ceiling) => server::serve(host, ceiling),
+                Err(error) => {
+                    terminal::print_error(&error);
+                    terminal::EXIT_RUN
+                }
+            },
             McpVerb::Gateway(args) => code(gateway(&host, args)),
             McpVerb::Import(args) => code(mcp_config::import(&host, &args)),
             McpVerb::Init(args) => code(mcp_config::init(&host, &args)),

@@ -597,6 +597,8 @@ pub struct Mcp {
 pub enum McpVerb {
     /// Run one MCP server in a sandbox, over our own standard input and output
     Run(Box<McpRun>),
+    /// Serve sandboxes to an agent's orchestrator, over our own standard input and output
+    Serve(Box<McpServe>),
     /// Put many MCP servers, each in its own sandbox, behind one: our standard input and output, or HTTP
     Gateway(McpGateway),
     /// Convert configurations of MCP servers to cuddy's own, and say what they would allow
@@ -722,6 +724,44 @@ pub struct McpAccept {
     /// The servers
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
+}
+
+/// `mcp serve`
+#[derive(Debug, Args)]
+pub struct McpServe {
+    /// Folder that sandboxes may work in, with what lies below; `:ro` to read only
+    #[arg(long, value_name = "DIR[:ro]")]
+    pub workspace: Vec<String>,
+    /// Folder or file that sandboxes may read
+    #[arg(long, value_name = "PATH")]
+    pub ro: Vec<PathBuf>,
+    /// Give every sandbox a variable, `NAME=VALUE`, or ours, `NAME`
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// The most of a network that a sandbox may have
+    #[arg(long, value_enum, default_value = "none")]
+    pub network: Network,
+    /// Most memory of one sandbox, such as 512m
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Most CPU time of one sandbox, in processors: 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Most processes of one sandbox
+    #[arg(long, value_name = "NUMBER")]
+    pub pids: Option<u64>,
+    /// Image that sandboxes may use; the first unless another is asked for; every one without
+    #[arg(long)]
+    pub image: Vec<String>,
+    /// Profile of system calls instead of the strict one
+    #[arg(long, value_name = "FILE")]
+    pub seccomp: Option<PathBuf>,
+    /// Let images be fetched from registries
+    #[arg(long)]
+    pub pull: bool,
+    /// Most sandboxes at once
+    #[arg(long, value_name = "NUMBER", default_value = "16")]
+    pub sandboxes: usize,
 }
 
 /// `mcp gateway`
