@@ -423,6 +423,8 @@ pub mod mcp {
         pub mod modern;
         /// ● Who may connect, how much and for how long, and which part answers.
         pub mod front;
+        /// ● The front as it was asked for: where it listens, and who must show a token.
+        pub mod entry;
         /// ○ Where a server is that is reached by HTTP.
         pub mod target;
         /// ● Connections to such a server.
