@@ -228,6 +228,12 @@ pub mod workspace {
     pub mod git;
     /// ● Which files a task is probably about, and why.
     pub mod suggest;
+    /// ○ What a tree held at one moment, and what differs between two.
+    pub mod manifest;
+    /// ● A look at everything below some roots.
+    pub mod sweep;
+    /// ● Snapshots: manifests, and the bytes that belong to them.
+    pub mod snapshots;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
@@ -373,6 +379,28 @@ pub mod mcp {
     pub mod link;
     /// ● What joins a front to the hub: conversations.
     pub mod session;
+    /// ● Messages on pipes: one on each line, with a limit.
+    pub mod lines;
+    /// ● A server as a process of ours on plain pipes.
+    pub mod process;
+    /// ● The front on standard input and output.
+    pub mod stdio;
+    /// What the hub knows: servers, instances, clients, requests under way.
+    pub mod state;
+    /// The life of a server behind the hub.
+    pub mod instances;
+    /// What clients are shown of all servers.
+    pub mod lists;
+    /// What servers ask clients.
+    pub mod questions;
+    /// What servers say.
+    pub mod answers;
+    /// Who wants to hear of changes.
+    pub mod subscriptions;
+    /// What clients say.
+    pub mod calls;
+    /// One task that takes notice of everything, and of the clock.
+    pub mod hub;
     /// Streamable HTTP: the gateway's own front, and servers that are reached by it.
     pub mod http {
         /// ○ Where the front listens.
@@ -438,6 +466,10 @@ pub mod mcp {
         /// ● The server: tools joined to what they do.
         pub mod server;
     }
+    /// ● What the hub has outside: servers, logs, the catalogue, the board.
+    pub mod outside;
+    /// ● `mcp gateway`: the hub, its outside and one front.
+    pub mod gateway;
 }
 
 /// The command line.

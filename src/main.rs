@@ -2,17 +2,20 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use cuddy::cli::args::{self, AuditVerb, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
+use cuddy::cli::args::{self, AuditVerb, Cuddy, ImageVerb, McpGateway, McpVerb, SystemVerb, Verb};
 use cuddy::cli::{
     archives, audit, catalogue, containers, images, mcp, mcp_config, registries, running, srt, system,
     terminal,
 };
 use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
+use cuddy::engine::config::read;
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
 use cuddy::mcp::serve::server;
+use cuddy::mcp::gateway::{self, Asked, HttpAsked};
 use cuddy::sys::process::{self, STAGE_ROLE};
 
 fn main() -> ExitCode {
@@ -89,6 +92,7 @@ fn carry_out(parsed: Cuddy) -> i32 {
                     terminal::EXIT_RUN
                 }
             },
+            McpVerb::Gateway(args) => code(gateway(&host, args)),
             McpVerb::Import(args) => code(mcp_config::import(&host, &args)),
             McpVerb::Init(args) => code(mcp_config::init(&host, &args)),
             McpVerb::Ps(args) => code(running::ps(&host, &args)),
@@ -107,6 +111,22 @@ fn carry_out(parsed: Cuddy) -> i32 {
         Verb::Doctor(args) => system::doctor(&host, &args),
         Verb::Version => code(system::version()),
     }
+}
+
+fn gateway(host: &Host, args: McpGateway) -> Result<(), Error> {
+    let read = read::gateway(host, &args.config, None, mcp_config::inputs(&args.input)?)?;
+    read.remarks.iter().for_each(|remark| terminal::print_warning(&remark.to_string()));
+    let http = args.http.map(|address| HttpAsked {
+        address,
+        is_exposed: args.http_expose,
+        token_file: args.http_token_file,
+        origins: args.http_origin,
+        hosts: args.http_host,
+        has_metrics: args.metrics,
+    });
+    let files = args.config.iter().map(|file| file.display().to_string()).collect();
+    let tell = Arc::new(|line: &str| terminal::print_warning(line));
+    gateway::run(host, Asked { config: read.config, files, http }, tell)
 }
 
 fn image(host: &Host, verb: ImageVerb) -> i32 {

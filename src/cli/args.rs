@@ -599,6 +599,8 @@ pub enum McpVerb {
     Run(Box<McpRun>),
     /// Serve sandboxes to an agent's orchestrator, over our own standard input and output
     Serve(Box<McpServe>),
+    /// Put many MCP servers, each in its own sandbox, behind one: our standard input and output, or HTTP
+    Gateway(McpGateway),
     /// Convert configurations of MCP servers to cuddy's own, and say what they would allow
     Import(McpImport),
     /// Write the beginning of a configuration
@@ -760,11 +762,41 @@ pub struct McpServe {
     /// Most sandboxes at once
     #[arg(long, value_name = "NUMBER", default_value = "16")]
     pub sandboxes: usize,
+/// `mcp gateway`
+#[derive(Debug, Args)]
+pub struct McpGateway {
+    /// Configuration of servers, in any format that `mcp import` reads; may be given more than once
+    #[arg(long, value_name = "FILE", required = true)]
+    pub config: Vec<PathBuf>,
+    /// Listen for HTTP instead of standard input: 127.0.0.1:8808, unix:/path
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<String>,
+    /// File of the token that clients of HTTP show; made when there is none
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub http_token_file: Option<PathBuf>,
+    /// Listen where other machines can reach it
+    #[arg(long, requires = "http")]
+    pub http_expose: bool,
+    /// Let pages of this origin ask, such as https://example.com
+    #[arg(long, value_name = "ORIGIN", requires = "http")]
+    pub http_origin: Vec<String>,
+    /// Answer to this name of the machine too
+    #[arg(long, value_name = "NAME", requires = "http")]
+    pub http_host: Vec<String>,
+    /// Answer `/metrics` in the words of Prometheus
+    #[arg(long, requires = "http")]
+    pub metrics: bool,
+    /// Value of an `${input:NAME}` in the configuration, `NAME=VALUE`
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub input: Vec<String>,
 }
 
 /// `mcp run`
 #[derive(Debug, Args)]
 pub struct McpRun {
+    /// End when this process ends, which must be our parent
+    #[arg(long, value_name = "PID", hide = true)]
+    pub with_parent: Option<i32>,
     /// The server's command line, as without a sandbox; an image may name its own
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,

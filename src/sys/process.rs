@@ -552,6 +552,19 @@ pub fn keep_ended_children() {
     default_effect(libc::SIGCHLD);
 }
 
+/// Asks for SIGTERM when our parent ends, which must be `parent`: prctl(2), `PR_SET_PDEATHSIG`.
+///
+/// # Errors
+/// It is not our parent any more, or what the kernel says.
+pub fn end_with_parent(parent: i32) -> Result<(), ProcessError> {
+    let action = "end with the parent";
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|e| ProcessError::call(action, e))?;
+    // One that ended before we asked sends nothing.
+    let is_there = rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get() == parent);
+    if is_there { Ok(()) } else { Err(ProcessError::call(action, rustix::io::Errno::SRCH)) }
+}
+
 /// The signal of a number, the ones for programs' own use too.
 pub fn signal_of(number: i32) -> Option<Signal> {
     if (REAL_TIME_FIRST..=SIGNALS).contains(&number) {
