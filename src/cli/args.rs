@@ -762,6 +762,8 @@ pub struct McpServe {
     /// Most sandboxes at once
     #[arg(long, value_name = "NUMBER", default_value = "16")]
     pub sandboxes: usize,
+}
+
 /// `mcp gateway`
 #[derive(Debug, Args)]
 pub struct McpGateway {
