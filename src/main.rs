@@ -14,8 +14,8 @@ use cuddy::engine::boxes::{self, HOLD_ROLE};
 use cuddy::engine::config::read;
 use cuddy::engine::host::Host;
 use cuddy::error::Error;
-use cuddy::mcp::serve::server;
 use cuddy::mcp::gateway::{self, Asked, HttpAsked};
+use cuddy::mcp::serve::server;
 use cuddy::sys::process::{self, STAGE_ROLE};
 
 fn main() -> ExitCode {

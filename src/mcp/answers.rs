@@ -73,7 +73,8 @@ impl Hub {
     /// A line that is no message: servers that print to standard output by mistake are common.
     fn noise(&mut self, id: InstanceId, bytes: &[u8], why: &str) {
         if let Some(instance) = self.instances.get(&id) {
-            let start = String::from_utf8_lossy(bytes.get(..NOISE_CHARS_MAX * 4).unwrap_or(bytes)).into_owned();
+            let start =
+                String::from_utf8_lossy(bytes.get(..NOISE_CHARS_MAX * 4).unwrap_or(bytes)).into_owned();
             let start: String = start.chars().take(NOISE_CHARS_MAX).collect();
             if !start.trim().is_empty() {
                 (self.world.note)(instance.server, &format!("no message ({why}): {start}"));
@@ -152,7 +153,9 @@ impl Hub {
         let result = match answer {
             Ok(result) => result,
             Err(error) => {
-                let other = (call.era != instance.era).then(|| era::error_to(call.era, error, &call.method)).flatten();
+                let other = (call.era != instance.era)
+                    .then(|| era::error_to(call.era, error, &call.method))
+                    .flatten();
                 let bytes = match other {
                     Some(error) => error_response(Some(&call.client_id), &error),
                     None => message.object.with(&own_id).into_bytes(),
@@ -160,9 +163,15 @@ impl Hub {
                 return Some(Answer::Final(bytes, CallEnd::Refused));
             }
         };
-        let end = if result.contains("\"isError\"") && is_tool_error(result) { CallEnd::ToolError } else { CallEnd::Done };
+        let end = if result.contains("\"isError\"") && is_tool_error(result) {
+            CallEnd::ToolError
+        } else {
+            CallEnd::Done
+        };
         let bytes = match (call.era, instance.era) {
-            (Era::Legacy, Era::Legacy) | (Era::Modern, Era::Modern) => message.object.with(&own_id).into_bytes(),
+            (Era::Legacy, Era::Legacy) | (Era::Modern, Era::Modern) => {
+                message.object.with(&own_id).into_bytes()
+            }
             (Era::Modern, Era::Legacy) => {
                 let object = Object::parse(result).ok()?;
                 let result = era::result_to_modern(&object, &call.method, instance.info.as_deref());
@@ -231,7 +240,12 @@ impl Hub {
     }
 
     /// Takes a call out of every table and records it; gives who waited, and the client's id.
-    fn forget_call(&mut self, number: CallId, end: CallEnd, bytes_out: usize) -> Option<(ConversationId, String)> {
+    fn forget_call(
+        &mut self,
+        number: CallId,
+        end: CallEnd,
+        bytes_out: usize,
+    ) -> Option<(ConversationId, String)> {
         self.off_instance(number);
         let call = self.calls.remove(&number)?;
         if let Some(parked) = &call.parked {

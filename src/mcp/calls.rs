@@ -14,8 +14,8 @@ use crate::mcp::era::{
 };
 use crate::mcp::instances::opening_of;
 use crate::mcp::message::{
-    Change, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, MessageError, Object, PARSE_ERROR, Shape,
-    error, error_response, notification, our_number, quoted, request, response,
+    Change, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, MessageError, Object, PARSE_ERROR,
+    Shape, error, error_response, notification, our_number, quoted, request, response,
 };
 use crate::mcp::names::{own, template_fits};
 use crate::mcp::questions::Resumed;
@@ -111,7 +111,8 @@ impl Hub {
                 self.route(&asking, now)
             }
             (_, Some(facts)) => {
-                let scope = client.scope.ok_or_else(|| error(INVALID_REQUEST, "there is no session", None))?;
+                let scope =
+                    client.scope.ok_or_else(|| error(INVALID_REQUEST, "there is no session", None))?;
                 let asking = Asking { from, id, method, params: &params, scope, era: Era::Legacy, facts };
                 self.route(&asking, now)
             }
@@ -247,7 +248,8 @@ impl Hub {
                 let found = self.find_named(scope, what, &name);
                 let (server, own) = found
                     .ok_or_else(|| error(INVALID_PARAMS, &format!("there is no {what} `{name}`"), None))?;
-                let params = if own == name { whole() } else { params.with(&[Change::Set("name", &quoted(&own))]) };
+                let params =
+                    if own == name { whole() } else { params.with(&[Change::Set("name", &quoted(&own))]) };
                 Ok((server, own, params))
             }
             "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
@@ -294,7 +296,8 @@ impl Hub {
         if let Some(server) = table.resources.get(address) {
             return Some(*server);
         }
-        let fitting = table.templates.iter().filter_map(|(t, server)| Some((template_fits(t, address)?, *server)));
+        let fitting =
+            table.templates.iter().filter_map(|(t, server)| Some((template_fits(t, address)?, *server)));
         // The first of the best: `max_by_key` would take the last.
         let best = fitting.reduce(|best, next| if next.0 > best.0 { next } else { best });
         if let Some((_, server)) = best {
@@ -303,7 +306,11 @@ impl Hub {
         self.only_claimant(scope, "resources/read")
     }
 
-    fn find_completion(&mut self, scope: ScopeId, params: &Object<'_>) -> Result<(usize, String, String), String> {
+    fn find_completion(
+        &mut self,
+        scope: ScopeId,
+        params: &Object<'_>,
+    ) -> Result<(usize, String, String), String> {
         let wrong = || error(INVALID_PARAMS, "`ref` names no prompt and no resource of a server", None);
         let reference = params.object("ref").ok_or_else(wrong)?;
         if let Some(address) = reference.string("uri") {
@@ -342,7 +349,8 @@ impl Hub {
     fn call(&self, asking: &Asking<'_>, server: usize, params: String, subject: &str, now: Instant) -> Call {
         let meta = asking.params.object("_meta");
         let token = meta.as_ref().and_then(|meta| meta.get("progressToken"));
-        let patience = Duration::from_millis(self.servers.get(server).map_or(0, |s| s.config.timeouts.call_ms));
+        let patience =
+            Duration::from_millis(self.servers.get(server).map_or(0, |s| s.config.timeouts.call_ms));
         Call {
             purpose: Purpose::Client,
             conversation: Some(asking.from),
@@ -520,7 +528,8 @@ impl Hub {
         }
         let ids: Vec<InstanceId> = scope.instances.values().copied().collect();
         for id in ids {
-            let is_told = self.instances.get(&id).is_some_and(|i| i.phase == Phase::Ready && i.era == Era::Legacy);
+            let is_told =
+                self.instances.get(&id).is_some_and(|i| i.phase == Phase::Ready && i.era == Era::Legacy);
             if is_told {
                 self.send(id, message.object.text().as_bytes().to_vec());
             }
@@ -562,7 +571,8 @@ impl Hub {
                 self.cancel_call(number, params);
             }
         }
-        let asks: Vec<u64> = self.asks.iter().filter(|(_, a)| a.conversation == id).map(|(n, _)| *n).collect();
+        let asks: Vec<u64> =
+            self.asks.iter().filter(|(_, a)| a.conversation == id).map(|(n, _)| *n).collect();
         for number in asks {
             let Some(ask) = self.asks.remove(&number) else { continue };
             if let Asker::Server(server, raw) = ask.asker {

@@ -13,7 +13,7 @@ use crate::engine::status::State;
 use crate::error::{Error, ErrorKind};
 use crate::mcp::instances::said;
 use crate::mcp::message::response;
-use crate::mcp::session::{ConversationId, Control, Event, Face, Inside, InstanceId, Order, Outbox};
+use crate::mcp::session::{Control, ConversationId, Event, Face, Inside, InstanceId, Order, Outbox};
 use crate::mcp::state::{Call, CallEnd, CallId, Client, Hub, Instance, Purpose, ScopeId};
 
 /// How often the clock is looked at while something is under way, in milliseconds.
@@ -88,9 +88,10 @@ impl Hub {
     }
 
     fn order(&mut self, order: Order, name: &str, now: Instant) -> Result<(), Error> {
-        let server = self.servers.iter().position(|server| server.config.name == name).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("the gateway has no server `{name}`"))
-        })?;
+        let server =
+            self.servers.iter().position(|server| server.config.name == name).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("the gateway has no server `{name}`"))
+            })?;
         let of_server = |instance: &Instance| instance.server == server;
         let running: Vec<InstanceId> =
             self.instances.iter().filter(|(_, i)| of_server(i)).map(|(id, _)| *id).collect();
@@ -108,7 +109,8 @@ impl Hub {
                 (state.is_stopped, state.failures, state.not_before) = (false, 0, None);
                 let scopes: Vec<ScopeId> = self.scopes.keys().copied().collect();
                 for scope in scopes {
-                    self.ensure(scope, server, now).map_err(|text| Error::new(ErrorKind::Failed, said(&text)))?;
+                    self.ensure(scope, server, now)
+                        .map_err(|text| Error::new(ErrorKind::Failed, said(&text)))?;
                 }
             }
             Order::Accepted => {
@@ -150,7 +152,10 @@ impl Hub {
             .flat_map(|(id, client)| client.listens.keys().map(|listen| (*id, listen.clone())))
             .collect();
         for (to, id) in listens {
-            let meta = format!(r#"{{"resultType":"complete","_meta":{{"{}":{id}}}}}"#, crate::mcp::era::SUBSCRIPTION_KEY);
+            let meta = format!(
+                r#"{{"resultType":"complete","_meta":{{"{}":{id}}}}}"#,
+                crate::mcp::era::SUBSCRIPTION_KEY
+            );
             self.tell(to, response(&id, &meta), Some(&id), true);
         }
         let clients: Vec<ConversationId> = self.clients.keys().copied().collect();

@@ -184,7 +184,14 @@ impl Hub {
     }
 
     /// A request of our own to an instance.
-    pub fn ask_instance(&mut self, id: InstanceId, purpose: Purpose, method: &str, params: &str, now: Instant) -> Option<CallId> {
+    pub fn ask_instance(
+        &mut self,
+        id: InstanceId,
+        purpose: Purpose,
+        method: &str,
+        params: &str,
+        now: Instant,
+    ) -> Option<CallId> {
         let instance = self.instances.get(&id)?;
         let (server, era) = (instance.server, instance.era);
         let facts = instance.scope.and_then(|scope| self.scopes.get(&scope)).map(|s| Arc::clone(&s.facts))?;
@@ -539,9 +546,10 @@ impl Hub {
         }
         let config = &self.servers[instance.server].config;
         let since = |at: Instant| now.saturating_duration_since(at);
-        let is_used = instance.scope.and_then(|s| self.scopes.get(&s)).is_some_and(|scope| {
-            scope.subscribed.values().any(|server| *server == instance.server)
-        });
+        let is_used = instance
+            .scope
+            .and_then(|s| self.scopes.get(&s))
+            .is_some_and(|scope| scope.subscribed.values().any(|server| *server == instance.server));
         let idle_stop = config.idle_stop_ms.map(Duration::from_millis);
         if idle_stop.is_some_and(|idle| since(instance.used_at) >= idle) && !is_used {
             (self.world.note)(instance.server, "it is stopped: nobody needs it");
@@ -616,7 +624,6 @@ fn page(kind: Kind, text: &str) -> Option<Page> {
     let rest = (rest != "{}").then(|| serde_json::value::RawValue::from_string(rest).ok()).flatten();
     Some(Page { items, rest, cursor })
 }
-
 
 /// What an error object says, for people.
 pub fn said(error: &str) -> String {

@@ -32,7 +32,14 @@ const KINDS: [Kind; 4] = [Kind::Tool, Kind::Prompt, Kind::Resource, Kind::Templa
 
 impl Hub {
     /// An instance has listed everything.
-    pub fn offered(&mut self, scope: ScopeId, server: usize, before: Option<Arc<Offer>>, offer: &Arc<Offer>, now: Instant) {
+    pub fn offered(
+        &mut self,
+        scope: ScopeId,
+        server: usize,
+        before: Option<Arc<Offer>>,
+        offer: &Arc<Offer>,
+        now: Instant,
+    ) {
         let Some(era) = self.scopes.get(&scope).map(|scope| scope.era) else { return };
         let before = before.or_else(|| self.servers[server].known.get(&era).cloned());
         let difference = before.as_ref().map(|before| Difference::between(before, offer));
@@ -139,7 +146,9 @@ impl Hub {
                     continue;
                 }
                 let text = match kind {
-                    Kind::Tool | Kind::Prompt if name != *own => object.with(&[Change::Set("name", &quoted(&name))]),
+                    Kind::Tool | Kind::Prompt if name != *own => {
+                        object.with(&[Change::Set("name", &quoted(&name))])
+                    }
                     _ => item.get().to_owned(),
                 };
                 table.shown.entry(kind).or_default().push(text);
@@ -148,7 +157,13 @@ impl Hub {
     }
 
     /// One page of a list, as the client of `era` wants it; the error object when the cursor is none.
-    fn list_page(&mut self, scope: ScopeId, kind: Kind, cursor: Option<&str>, era: Era) -> Result<String, String> {
+    fn list_page(
+        &mut self,
+        scope: ScopeId,
+        kind: Kind,
+        cursor: Option<&str>,
+        era: Era,
+    ) -> Result<String, String> {
         let table = self.table(scope);
         let items: &[String] = table.shown.get(&kind).map_or(&[], Vec::as_slice);
         let start = match cursor.map(str::parse::<usize>) {
@@ -184,7 +199,11 @@ impl Hub {
 
     /// The gateway's own name and version.
     pub fn own_info(&self) -> String {
-        format!(r#"{{"name":{},"version":{}}}"#, quoted(&self.settings.name), quoted(env!("CARGO_PKG_VERSION")))
+        format!(
+            r#"{{"name":{},"version":{}}}"#,
+            quoted(&self.settings.name),
+            quoted(env!("CARGO_PKG_VERSION"))
+        )
     }
 
     /// What the gateway says of itself, in the words of `initialize` (`version`) or `server/discover`.
@@ -197,7 +216,8 @@ impl Hub {
             let offer = offer.or_else(|| state.known.get(&era).cloned());
             // Who is unknown may turn out to have anything.
             let Some(offer) = offer else {
-                ["tools", "prompts", "resources", "completions", "logging"].map(|name| claims.insert(name, true));
+                ["tools", "prompts", "resources", "completions", "logging"]
+                    .map(|name| claims.insert(name, true));
                 continue;
             };
             let Ok(opening) = Object::parse(offer.opening.get()) else { continue };
@@ -319,7 +339,8 @@ impl Hub {
                 Err(error) => self.finish_with_error(number, &error, CallEnd::Lost),
             };
         };
-        let cursor = Object::parse(&call.params).ok().and_then(|p| p.string("cursor").map(|c| c.into_owned()));
+        let cursor =
+            Object::parse(&call.params).ok().and_then(|p| p.string("cursor").map(|c| c.into_owned()));
         match self.list_page(scope, kind, cursor.as_deref(), era) {
             Ok(page) => {
                 if let Some(client) = conversation.and_then(|id| self.clients.get_mut(&id)) {

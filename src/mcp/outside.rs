@@ -59,7 +59,8 @@ fn policy(server: &ServerConfig) -> String {
 
 /// The outside of a gateway on this host.
 pub fn world(host: &Host, servers: &[ServerConfig], settings: &GatewaySettings, board: &Board) -> World {
-    let prints = servers.iter().map(|server| [Era::Legacy, Era::Modern].map(|era| fingerprint(host, server, era)));
+    let prints =
+        servers.iter().map(|server| [Era::Legacy, Era::Modern].map(|era| fingerprint(host, server, era)));
     let outside = Arc::new(Outside {
         board: board.clone(),
         servers: servers.to_vec(),

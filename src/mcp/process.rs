@@ -74,7 +74,8 @@ async fn hold(
             return EndReason::Failed(Error::new(ErrorKind::Failed, what));
         }
     };
-    let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    let (Some(stdin), Some(stdout), Some(stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
         return EndReason::Failed(Error::new(ErrorKind::Bug, "the process has no pipes"));
     };

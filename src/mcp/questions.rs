@@ -16,9 +16,7 @@ use crate::mcp::message::{
     notification, quoted, request, response,
 };
 use crate::mcp::session::{ConversationId, InstanceId};
-use crate::mcp::state::{
-    Ask, Asker, Call, CallEnd, CallId, Hub, OpenQuestion, Parked, Question, Round,
-};
+use crate::mcp::state::{Ask, Asker, Call, CallEnd, CallId, Hub, OpenQuestion, Parked, Question, Round};
 use crate::sys::fs::random_bytes;
 
 /// Questions of one server without an answer.
@@ -100,7 +98,8 @@ impl Hub {
         changes.extend(params.as_deref().map(|params| Change::Set("params", params)));
         let question = message.object.with(&changes).into_bytes();
         let about = self.whom(id).and_then(|(_, about)| about);
-        self.asks.insert(number, Ask { conversation: owner, asker: Asker::Server(id, raw.to_owned()), token });
+        self.asks
+            .insert(number, Ask { conversation: owner, asker: Asker::Server(id, raw.to_owned()), token });
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.questions.insert(raw.to_owned(), Question::Asked(number));
         }
@@ -119,7 +118,8 @@ impl Hub {
         now: Instant,
     ) -> Result<(), String> {
         let params = message.params_text();
-        let under_way = self.instances.get(&id).map(|instance| instance.under_way.clone()).unwrap_or_default();
+        let under_way =
+            self.instances.get(&id).map(|instance| instance.under_way.clone()).unwrap_or_default();
         let can_ask = |number: &&CallId| {
             self.calls.get(number).is_some_and(|call| {
                 MAY_NEED_INPUT.contains(&call.method.as_str()) && call.facts.can_answer(method, params)
@@ -127,12 +127,8 @@ impl Hub {
         };
         let number = *under_way.iter().rev().find(can_ask).ok_or_else(|| missing_capability(method))?;
         let key = format!("{}-{}", method.replace('/', "-"), self.number());
-        let question = OpenQuestion {
-            key,
-            id: raw.to_owned(),
-            method: method.to_owned(),
-            params: params.to_owned(),
-        };
+        let question =
+            OpenQuestion { key, id: raw.to_owned(), method: method.to_owned(), params: params.to_owned() };
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.questions.insert(raw.to_owned(), Question::Parked(number));
         }
@@ -159,10 +155,13 @@ impl Hub {
         let requests: Vec<String> = parked
             .open
             .iter()
-            .map(|q| format!(r#"{}:{{"method":{},"params":{}}}"#, quoted(&q.key), quoted(&q.method), q.params))
+            .map(|q| {
+                format!(r#"{}:{{"method":{},"params":{}}}"#, quoted(&q.key), quoted(&q.method), q.params)
+            })
             .collect();
         let info = call.instance.and_then(|id| self.instances.get(&id)?.info.clone());
-        let meta = info.map_or_else(String::new, |info| format!(r#","_meta":{{{}:{info}}}"#, quoted(SERVER_KEY)));
+        let meta =
+            info.map_or_else(String::new, |info| format!(r#","_meta":{{{}:{info}}}"#, quoted(SERVER_KEY)));
         let result = format!(
             r#"{{"resultType":"input_required","inputRequests":{{{}}},"requestState":"{ticket}"{meta}}}"#,
             requests.join(",")
@@ -185,10 +184,12 @@ impl Hub {
     /// Gives the request back when it belongs to no parked call; else the error object for the client.
     pub fn resume(&mut self, call: Call, now: Instant) -> Result<(), Resumed> {
         let Ok(params) = Object::parse(&call.params) else { return Err(Resumed::NotOurs(Box::new(call))) };
-        let number = params.string("requestState").and_then(|ticket| self.tickets.get(ticket.as_ref()).copied());
+        let number =
+            params.string("requestState").and_then(|ticket| self.tickets.get(ticket.as_ref()).copied());
         let Some(number) = number else { return Err(Resumed::NotOurs(Box::new(call))) };
         let Some(old) = self.calls.get_mut(&number) else { return Err(Resumed::NotOurs(Box::new(call))) };
-        if old.server != call.server || old.method != call.method || asked(&old.params) != asked(&call.params) {
+        if old.server != call.server || old.method != call.method || asked(&old.params) != asked(&call.params)
+        {
             return Err(Resumed::Refused(
                 call.client_id,
                 error(INVALID_PARAMS, "the request state belongs to another request", None),
@@ -222,7 +223,8 @@ impl Hub {
             self.finish(number, done, CallEnd::Done);
             return Ok(());
         }
-        let is_open = self.calls.get(&number).and_then(|c| c.parked.as_ref()).is_some_and(|p| !p.open.is_empty());
+        let is_open =
+            self.calls.get(&number).and_then(|c| c.parked.as_ref()).is_some_and(|p| !p.open.is_empty());
         if is_open {
             self.park(number, now);
         } else if let Some(call) = self.calls.get_mut(&number) {
@@ -248,7 +250,12 @@ impl Hub {
             Question::Asked(number) => {
                 if let Some(ask) = self.asks.remove(&number) {
                     let params = format!(r#"{{"requestId":{number},"reason":{}}}"#, quoted(why));
-                    self.tell(ask.conversation, notification("notifications/cancelled", &params), None, false);
+                    self.tell(
+                        ask.conversation,
+                        notification("notifications/cancelled", &params),
+                        None,
+                        false,
+                    );
                 }
             }
             Question::Parked(number) => {
@@ -303,7 +310,13 @@ impl Hub {
     }
 
     /// A client answers a question.
-    pub fn question_answered(&mut self, from: ConversationId, number: u64, message: &Message<'_>, now: Instant) {
+    pub fn question_answered(
+        &mut self,
+        from: ConversationId,
+        number: u64,
+        message: &Message<'_>,
+        now: Instant,
+    ) {
         if self.asks.get(&number).is_none_or(|ask| ask.conversation != from) {
             return;
         }

@@ -446,7 +446,12 @@ pub struct Hub {
 
 impl Hub {
     /// A hub in front of these servers.
-    pub fn new(servers: Vec<ServerConfig>, settings: GatewaySettings, events: mpsc::Sender<Event>, mut world: World) -> Self {
+    pub fn new(
+        servers: Vec<ServerConfig>,
+        settings: GatewaySettings,
+        events: mpsc::Sender<Event>,
+        mut world: World,
+    ) -> Self {
         let servers = servers.into_iter().enumerate().map(|(n, config)| {
             let known: HashMap<Era, Arc<Offer>> = [Era::Legacy, Era::Modern]
                 .into_iter()
@@ -502,7 +507,8 @@ impl Hub {
     /// Hands a client something that it must get.
     pub fn tell(&mut self, to: ConversationId, message: Vec<u8>, about: Option<&str>, is_answer: bool) {
         let Some(client) = self.clients.get(&to) else { return };
-        if client.outbox.queued_bytes() + message.len() > CLIENT_BYTES_MAX && client.outbox.queued_bytes() > 0 {
+        if client.outbox.queued_bytes() + message.len() > CLIENT_BYTES_MAX && client.outbox.queued_bytes() > 0
+        {
             // It has not read for so long that it would only cost memory.
             self.clients.remove(&to);
             return;

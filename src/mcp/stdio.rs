@@ -32,7 +32,9 @@ pub async fn serve(conversation: Conversation, message_bytes_max: usize) -> io::
 }
 
 /// Why listening stopped, when it has.
-async fn stopped(listening: tokio::task::JoinHandle<Option<String>>) -> Result<Option<String>, tokio::task::JoinError> {
+async fn stopped(
+    listening: tokio::task::JoinHandle<Option<String>>,
+) -> Result<Option<String>, tokio::task::JoinError> {
     if !listening.is_finished() {
         listening.abort();
     }

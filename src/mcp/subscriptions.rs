@@ -39,7 +39,9 @@ impl Hub {
         let filter = params.object("notifications").ok_or_else(|| wrong("`notifications` is missing"))?;
         let addresses: Vec<String> = match filter.get("resourceSubscriptions") {
             None => Vec::new(),
-            Some(raw) => serde_json::from_str(raw).map_err(|_no| wrong("`resourceSubscriptions` is no list"))?,
+            Some(raw) => {
+                serde_json::from_str(raw).map_err(|_no| wrong("`resourceSubscriptions` is no list"))?
+            }
         };
         let is_full = self.clients.get(&from).is_none_or(|client| client.listens.len() >= LISTENS_MAX);
         let known = self.scopes.get(&scope).map_or(0, |scope| scope.subscribed.len());
@@ -62,7 +64,8 @@ impl Hub {
             agreed.push(format!("\"resourceSubscriptions\":[{}]", list.join(",")));
         }
         let params = format!(r#"{{"notifications":{{{}}}}}"#, agreed.join(","));
-        let params = Object::parse(&params).map(|params| on_subscription(&params, id)).unwrap_or(params.clone());
+        let params =
+            Object::parse(&params).map(|params| on_subscription(&params, id)).unwrap_or(params.clone());
         let addresses = listen.addresses.clone();
         if let Some(client) = self.clients.get_mut(&from) {
             client.listens.insert(id.to_owned(), listen);
@@ -79,10 +82,10 @@ impl Hub {
     /// Whether a server has a capability, or may turn out to.
     fn somebody_has(&self, scope: ScopeId, capability: &str) -> bool {
         (0..self.servers.len()).any(|server| {
-            let instance = self.scopes.get(&scope).and_then(|s| self.instances.get(s.instances.get(&server)?));
+            let instance =
+                self.scopes.get(&scope).and_then(|s| self.instances.get(s.instances.get(&server)?));
             let opening = instance.and_then(|instance| instance.opening.clone());
-            let opening =
-                opening.or_else(|| Some(self.offer_of(scope, server)?.opening.get().to_owned()));
+            let opening = opening.or_else(|| Some(self.offer_of(scope, server)?.opening.get().to_owned()));
             let Some(opening) = opening else { return true };
             let opening = Object::parse(&opening).ok();
             opening.and_then(|o| o.object("capabilities")).is_some_and(|c| c.get(capability).is_some())
@@ -126,7 +129,8 @@ impl Hub {
     pub fn unsubscribe_unwanted(&mut self, scope: ScopeId, now: Instant) {
         let clients = self.clients_of(scope);
         let is_wanted = |address: &String| {
-            let mut listens = clients.iter().filter_map(|id| self.clients.get(id)).flat_map(|c| c.listens.values());
+            let mut listens =
+                clients.iter().filter_map(|id| self.clients.get(id)).flat_map(|c| c.listens.values());
             listens.any(|listen| listen.addresses.contains(address))
         };
         let Some(found) = self.scopes.get(&scope).filter(|found| found.owner.is_none()) else { return };
