@@ -111,10 +111,8 @@ pub fn missing_capability(method: &str) -> String {
 pub fn params_to_modern(params: &Object<'_>, facts: &ClientFacts) -> String {
     let meta = params.object("_meta");
     let version = quoted(MODERN);
-    let mut changes = vec![
-        Change::Set(VERSION_KEY, &version),
-        Change::Set(CAPABILITIES_KEY, &facts.capabilities),
-    ];
+    let mut changes =
+        vec![Change::Set(VERSION_KEY, &version), Change::Set(CAPABILITIES_KEY, &facts.capabilities)];
     changes.extend(facts.info.as_deref().map(|info| Change::Set(CLIENT_KEY, info)));
     changes.extend(facts.level.as_deref().map(|level| Change::Set(LEVEL_KEY, level)));
     let meta = meta.map_or_else(|| empty().with(&changes), |meta| meta.with(&changes));
@@ -218,9 +216,8 @@ pub fn opening_to_legacy(opening: &Object<'_>, version: &str) -> String {
     let info = server_info(opening);
     let info = info.as_deref().unwrap_or(r#"{"name":"unknown","version":"0"}"#);
     let version = quoted(version);
-    let built = format!(
-        r#"{{"protocolVersion":{version},"capabilities":{capabilities},"serverInfo":{info}}}"#
-    );
+    let built =
+        format!(r#"{{"protocolVersion":{version},"capabilities":{capabilities},"serverInfo":{info}}}"#);
     let changes: Vec<Change<'_>> =
         opening.get("instructions").map(|text| Change::Set("instructions", text)).into_iter().collect();
     Object::parse(&built).map(|object| object.with(&changes)).unwrap_or(built)
@@ -250,8 +247,7 @@ pub fn off_subscription(params: &Object<'_>) -> String {
 }
 
 /// How grave messages of a log are, least first.
-const LEVELS: [&str; 8] =
-    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 /// How grave a level is; `None` for a word that is none.
 pub fn gravity(level: &str) -> Option<usize> {
@@ -288,7 +284,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(params_to_legacy(&params), r#"{"_meta":{"traceparent":"t"},"name":"x"}"#);
-        let bare = Object::parse(r#"{"name":"x","_meta":{"io.modelcontextprotocol/logLevel":"info"}}"#).unwrap();
+        let bare =
+            Object::parse(r#"{"name":"x","_meta":{"io.modelcontextprotocol/logLevel":"info"}}"#).unwrap();
         assert_eq!(params_to_legacy(&bare), r#"{"name":"x"}"#);
     }
 

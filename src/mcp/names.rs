@@ -21,8 +21,7 @@ pub fn shown(server: &ServerConfig, name: &str, bytes_max: usize) -> String {
         return plain;
     }
     let digest = blake3::hash(format!("{prefix}\0{name}").as_bytes()).to_hex();
-    let mut clean: String =
-        plain.chars().map(|c| if is_legal_char(c) { c } else { '_' }).collect();
+    let mut clean: String = plain.chars().map(|c| if is_legal_char(c) { c } else { '_' }).collect();
     clean.truncate(bytes_max.saturating_sub(DIGITS + 1));
     format!("{clean}_{}", &digest[..DIGITS])
 }
