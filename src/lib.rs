@@ -192,6 +192,8 @@ pub mod workspace {
     pub mod files;
     /// ● What takes operations back.
     pub mod undo;
+    /// ○ Places of a needle or a pattern in a text, and what shall stand there.
+    pub mod replace;
     /// ○ The globs of the reference server.
     pub mod globs;
     /// ● How long somebody waits: deadline, cancellation, progress.
@@ -466,6 +468,21 @@ pub mod mcp {
     pub mod outside;
     /// ● `mcp gateway`: the hub, its outside and one front.
     pub mod gateway;
+    /// The tools of a workspace.
+    pub mod workspace {
+        /// ○ How the reference server words things.
+        pub mod node;
+        /// ○ Which tools there are, in which profile, and their schemas.
+        pub mod schema;
+        /// ● The tools of the reference server.
+        pub mod compat;
+        /// ● MassGen's six tools.
+        pub mod massgen;
+        /// ● Edits and patches of many files, undo, transactions.
+        pub mod editing;
+        /// ● The server: which tool is which function.
+        pub mod serve;
+    }
 }
 
 /// The command line.
