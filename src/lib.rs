@@ -347,6 +347,12 @@ pub mod engine {
     pub mod trials;
     /// ● Reads and tries what this host can do.
     pub mod facts;
+    /// ● A workspace: its roots, its journal, what is read there.
+    pub mod workspaces;
+    /// ● Files on their way to a new content, of one call or of a transaction.
+    pub mod drafts;
+    /// ● Write, edit, patch, move, copy, delete; undo and history; transactions.
+    pub mod changes;
     /// ● The audit read back: what was done, and whether the record is whole.
     pub mod trail;
     /// ○ How a gateway and its servers stand, for people and for Prometheus.

@@ -4,16 +4,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use cuddy::cli::args::{self, AuditVerb, Cuddy, ImageVerb, McpGateway, McpVerb, SystemVerb, Verb};
+use cuddy::cli::args::{
+    self, AuditVerb, Cuddy, ImageVerb, McpGateway, McpVerb, SystemVerb, Verb, WorkspaceProfile,
+    WorkspaceServe, WorkspaceVerb,
+};
 use cuddy::cli::{
     archives, audit, catalogue, containers, images, mcp, mcp_config, registries, running, srt, system,
     terminal,
 };
-use cuddy::cli::args::{
-    self, AuditVerb, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb, WorkspaceProfile, WorkspaceServe,
-    WorkspaceVerb,
-};
-use cuddy::cli::{archives, audit, catalogue, containers, images, mcp, registries, system, terminal};
 use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
 use cuddy::engine::config::read;
