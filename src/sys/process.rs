@@ -527,9 +527,17 @@ const SIGNALS: i32 = 64;
 const REAL_TIME_FIRST: i32 = 34;
 
 fn default_effect(signal: i32) {
-    // SAFETY: SIG_DFL installs no handler, so no code of ours can run on a signal. The numbers
-    // that cannot be changed (KILL, STOP, the C library's own) are refused, which is fine.
-    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    /// Large enough for the kernel's `struct sigaction` everywhere; all zero is SIG_DFL, no flag, no mask.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const MASK_BYTES: usize = 8;
+    // Not the C library's call: it leaves out its own two signals, which posix_spawn(3) has ignored in
+    // whoever was started by a program with threads.
+    // SAFETY: rt_sigaction(2) reads a struct of at most 32 bytes behind the second pointer, which DEFAULT is,
+    // and writes nothing where the third is null. SIG_DFL installs no handler, so no code of ours can run on
+    // a signal. The numbers that cannot be changed (KILL, STOP) are refused, which is fine.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), MASK_BYTES)
+    };
 }
 
 /// Lets children of ours be waited for: whoever started us may have asked the kernel to forget its own, and
