@@ -132,6 +132,7 @@ impl BoxRequest {
             limits.set_pids(pids)?;
         }
         Ok(Policy {
+            hidden: Vec::new(),
             command: Vec::new(),
             workspaces: self.workspaces.clone(),
             read_only: self.read_only.clone(),

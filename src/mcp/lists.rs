@@ -4,7 +4,7 @@
 //! A list is answered from what is known. A server of which nothing is known yet is waited for, but only
 //! so long; who was answered without it hears of the change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -209,22 +209,21 @@ impl Hub {
     /// What the gateway says of itself, in the words of `initialize` (`version`) or `server/discover`.
     pub fn own_opening(&self, scope: Option<ScopeId>, era: Era, version: &str) -> String {
         let mut instructions = String::new();
-        let mut claims: BTreeMap<&'static str, bool> = BTreeMap::new();
+        let mut claims: BTreeSet<&'static str> = BTreeSet::new();
         let mut extensions: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (server, state) in self.servers.iter().enumerate() {
             let offer = scope.and_then(|scope| self.offer_of(scope, server));
             let offer = offer.or_else(|| state.known.get(&era).cloned());
             // Who is unknown may turn out to have anything.
             let Some(offer) = offer else {
-                ["tools", "prompts", "resources", "completions", "logging"]
-                    .map(|name| claims.insert(name, true));
+                claims.extend(["tools", "prompts", "resources", "completions", "logging"]);
                 continue;
             };
             let Ok(opening) = Object::parse(offer.opening.get()) else { continue };
             let Some(capabilities) = opening.object("capabilities") else { continue };
             for name in ["tools", "prompts", "resources", "completions", "logging"] {
                 if capabilities.get(name).is_some() {
-                    claims.insert(name, true);
+                    claims.insert(name);
                 }
             }
             for (name, value) in capabilities.object("extensions").iter().flat_map(Object::members) {
@@ -238,7 +237,7 @@ impl Hub {
             }
         }
         let mut members: Vec<String> = Vec::new();
-        for name in claims.keys() {
+        for name in &claims {
             let value = match *name {
                 "tools" | "prompts" => r#"{"listChanged":true}"#,
                 "resources" => r#"{"subscribe":true,"listChanged":true}"#,

@@ -66,7 +66,9 @@ async fn hold(
     let mut command = Command::new(&program);
     command.arg0("cuddy").args(&arguments).envs(&environment).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    cwd.iter().for_each(|cwd| drop(command.current_dir(cwd)));
+    if let Some(cwd) = &cwd {
+        command.current_dir(cwd);
+    }
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(why) => {
@@ -129,12 +131,12 @@ async fn end(child: &mut Child, grace: Duration, at_once: bool) -> Option<ExitSt
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // One that has just ended needs no signal.
-        drop(kill_process(pid, Signal::TERM));
+        let _ended = kill_process(pid, Signal::TERM);
     }
     if let Ok(status) = timeout(grace, child.wait()).await {
         return status.ok();
     }
-    drop(child.start_kill());
+    let _ended = child.start_kill();
     child.wait().await.ok()
 }
 

@@ -536,13 +536,7 @@ fn default_effect(signal: i32) {
     // and writes nothing where the third is null. SIG_DFL installs no handler, so no code of ours can run on
     // a signal. The numbers that cannot be changed (KILL, STOP) are refused, which is fine.
     unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigaction,
-            signal,
-            DEFAULT.as_ptr(),
-            std::ptr::null::<u64>(),
-            MASK_BYTES,
-        )
+        libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), MASK_BYTES)
     };
 }
 
