@@ -55,6 +55,8 @@ pub enum Verb {
     System(System),
     /// Run MCP servers
     Mcp(Mcp),
+    /// Serve and look at the folder an agent works in
+    Workspace(Workspace),
     /// What was done, and whether its record is whole
     Audit(Audit),
     /// Say what this host can do, what follows, and which line changes it
@@ -881,4 +883,54 @@ pub struct Misread {
     pub is_unknown_command: bool,
     /// What to print.
     pub text: String,
+}
+
+/// `workspace`
+#[derive(Debug, Args)]
+pub struct Workspace {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: WorkspaceVerb,
+}
+
+/// What to do with a workspace.
+#[derive(Debug, Subcommand)]
+pub enum WorkspaceVerb {
+    /// Serve file tools to an agent over standard input and output (MCP)
+    Serve(WorkspaceServe),
+}
+
+/// `workspace serve`
+#[derive(Debug, Args)]
+pub struct WorkspaceServe {
+    /// Folders to read and change; without one the current folder
+    pub roots: Vec<String>,
+    /// Folder to read only
+    #[arg(long, value_name = "DIR")]
+    pub ro: Vec<String>,
+    /// Glob of what nobody changes; without one what git runs programs from
+    #[arg(long, value_name = "GLOB")]
+    pub protect: Vec<String>,
+    /// Which tools are offered
+    #[arg(long, value_enum, default_value = "full")]
+    pub tools: WorkspaceProfile,
+    /// Folder of the journal that undo reads
+    #[arg(long, value_name = "DIR")]
+    pub journal: Option<PathBuf>,
+    /// Largest text of one reply: what is longer is cut, and says where it goes on (`core` and `full`)
+    #[arg(long, value_name = "BYTES", default_value_t = 96 * 1024)]
+    pub max_reply: usize,
+}
+
+/// Which tools `workspace serve` offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WorkspaceProfile {
+    /// The 14 of `@modelcontextprotocol/server-filesystem`, as it has them
+    Compat,
+    /// Those and MassGen's six
+    Massgen,
+    /// Those of the reference with more parameters, edits of many files, patches, undo
+    Core,
+    /// All
+    Full,
 }

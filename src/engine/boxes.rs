@@ -133,7 +133,6 @@ impl BoxRequest {
             limits.set_pids(pids)?;
         }
         Ok(Policy {
-            hidden: Vec::new(),
             command: Vec::new(),
             workspaces: self.workspaces.clone(),
             read_only: self.read_only.clone(),
@@ -143,6 +142,7 @@ impl BoxRequest {
             limits,
             image: self.image.clone(),
             seccomp: self.seccomp.clone(),
+            hidden: Vec::new(),
         })
     }
 }
