@@ -192,6 +192,8 @@ pub mod workspace {
     pub mod files;
     /// ● What takes operations back.
     pub mod undo;
+    /// ○ Places of a needle or a pattern in a text, and what shall stand there.
+    pub mod replace;
     /// ○ The globs of the reference server.
     pub mod globs;
     /// ● How long somebody waits: deadline, cancellation, progress.
@@ -383,6 +385,28 @@ pub mod mcp {
     pub mod link;
     /// ● What joins a front to the hub: conversations.
     pub mod session;
+    /// ● Messages on pipes: one on each line, with a limit.
+    pub mod lines;
+    /// ● A server as a process of ours on plain pipes.
+    pub mod process;
+    /// ● The front on standard input and output.
+    pub mod stdio;
+    /// What the hub knows: servers, instances, clients, requests under way.
+    pub mod state;
+    /// The life of a server behind the hub.
+    pub mod instances;
+    /// What clients are shown of all servers.
+    pub mod lists;
+    /// What servers ask clients.
+    pub mod questions;
+    /// What servers say.
+    pub mod answers;
+    /// Who wants to hear of changes.
+    pub mod subscriptions;
+    /// What clients say.
+    pub mod calls;
+    /// One task that takes notice of everything, and of the clock.
+    pub mod hub;
     /// Streamable HTTP: the gateway's own front, and servers that are reached by it.
     pub mod http {
         /// ○ Where the front listens.
@@ -411,6 +435,8 @@ pub mod mcp {
         pub mod modern;
         /// ● Who may connect, how much and for how long, and which part answers.
         pub mod front;
+        /// ● The front as it was asked for: where it listens, and who must show a token.
+        pub mod entry;
         /// ○ Where a server is that is reached by HTTP.
         pub mod target;
         /// ● Connections to such a server.
@@ -447,6 +473,25 @@ pub mod mcp {
         pub mod image_calls;
         /// ● The server: tools joined to what they do.
         pub mod server;
+    }
+    /// ● What the hub has outside: servers, logs, the catalogue, the board.
+    pub mod outside;
+    /// ● `mcp gateway`: the hub, its outside and one front.
+    pub mod gateway;
+    /// The tools of a workspace.
+    pub mod workspace {
+        /// ○ How the reference server words things.
+        pub mod node;
+        /// ○ Which tools there are, in which profile, and their schemas.
+        pub mod schema;
+        /// ● The tools of the reference server.
+        pub mod compat;
+        /// ● MassGen's six tools.
+        pub mod massgen;
+        /// ● Edits and patches of many files, undo, transactions.
+        pub mod editing;
+        /// ● The server: which tool is which function.
+        pub mod serve;
     }
 }
 

@@ -2,17 +2,29 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use cuddy::cli::args::{self, AuditVerb, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb};
+use cuddy::cli::args::{self, AuditVerb, Cuddy, ImageVerb, McpGateway, McpVerb, SystemVerb, Verb};
 use cuddy::cli::{
     archives, audit, catalogue, containers, images, mcp, mcp_config, registries, running, srt, system,
     terminal,
 };
+use cuddy::cli::args::{
+    self, AuditVerb, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb, WorkspaceProfile, WorkspaceServe,
+    WorkspaceVerb,
+};
+use cuddy::cli::{archives, audit, catalogue, containers, images, mcp, registries, system, terminal};
 use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
+use cuddy::engine::config::read;
 use cuddy::engine::host::Host;
+use cuddy::engine::workspaces::{Workspace, WorkspaceRequest};
 use cuddy::error::Error;
+use cuddy::mcp::gateway::{self, Asked, HttpAsked};
 use cuddy::mcp::serve::server;
+use cuddy::mcp::toolbox::serve_stdio;
+use cuddy::mcp::workspace::schema::Profile;
+use cuddy::mcp::workspace::serve::WorkspaceTools;
 use cuddy::sys::process::{self, STAGE_ROLE};
 
 fn main() -> ExitCode {
@@ -89,6 +101,7 @@ fn carry_out(parsed: Cuddy) -> i32 {
                     terminal::EXIT_RUN
                 }
             },
+            McpVerb::Gateway(args) => code(gateway(&host, args)),
             McpVerb::Import(args) => code(mcp_config::import(&host, &args)),
             McpVerb::Init(args) => code(mcp_config::init(&host, &args)),
             McpVerb::Ps(args) => code(running::ps(&host, &args)),
@@ -100,6 +113,9 @@ fn carry_out(parsed: Cuddy) -> i32 {
             McpVerb::Diff(args) => code(catalogue::diff(&host, &args)),
             McpVerb::Accept(args) => code(catalogue::accept(&host, &args)),
         },
+        Verb::Workspace(args) => match args.verb {
+            WorkspaceVerb::Serve(args) => serve_workspace(&host, args),
+        },
         Verb::Audit(args) => match args.verb {
             AuditVerb::Show(args) => code(audit::show(&host, &args)),
             AuditVerb::Verify(args) => audit::verify(&host, &args),
@@ -107,6 +123,22 @@ fn carry_out(parsed: Cuddy) -> i32 {
         Verb::Doctor(args) => system::doctor(&host, &args),
         Verb::Version => code(system::version()),
     }
+}
+
+fn gateway(host: &Host, args: McpGateway) -> Result<(), Error> {
+    let read = read::gateway(host, &args.config, None, mcp_config::inputs(&args.input)?)?;
+    read.remarks.iter().for_each(|remark| terminal::print_warning(&remark.to_string()));
+    let http = args.http.map(|address| HttpAsked {
+        address,
+        is_exposed: args.http_expose,
+        token_file: args.http_token_file,
+        origins: args.http_origin,
+        hosts: args.http_host,
+        has_metrics: args.metrics,
+    });
+    let files = args.config.iter().map(|file| file.display().to_string()).collect();
+    let tell = Arc::new(|line: &str| terminal::print_warning(line));
+    gateway::run(host, Asked { config: read.config, files, http }, tell)
 }
 
 fn image(host: &Host, verb: ImageVerb) -> i32 {
@@ -122,6 +154,37 @@ fn image(host: &Host, verb: ImageVerb) -> i32 {
         ImageVerb::Import(args) => code(images::import(host, &args)),
         ImageVerb::Pull(args) => code(registries::pull(host, &args)),
         ImageVerb::Push(args) => code(registries::push(host, &args)),
+    }
+}
+
+/// Serves a workspace until the client is gone: the one place where the command line meets the protocol.
+fn serve_workspace(host: &Host, args: WorkspaceServe) -> i32 {
+    let profile = match args.tools {
+        WorkspaceProfile::Compat => Profile::Compat,
+        WorkspaceProfile::Massgen => Profile::Massgen,
+        WorkspaceProfile::Core => Profile::Core,
+        WorkspaceProfile::Full => Profile::Full,
+    };
+    let roots = match (args.roots.is_empty(), args.ro.is_empty()) {
+        (true, true) => vec![".".to_owned()],
+        _ => args.roots,
+    };
+    let request =
+        WorkspaceRequest { roots, read_only: args.ro, protect: args.protect, journal: args.journal };
+    match Workspace::open(host, &request) {
+        Ok(workspace) => {
+            for (operation, has_happened) in &workspace.recovered {
+                let end = if *has_happened { "is whole" } else { "was taken back" };
+                terminal::print_warning(&format!(
+                    "{operation} was cut off by the death of a server and {end}"
+                ));
+            }
+            serve_stdio(WorkspaceTools { workspace, profile, max_reply: args.max_reply })
+        }
+        Err(refusal) => {
+            terminal::print_error(&Error::from(refusal));
+            1
+        }
     }
 }
 

@@ -55,6 +55,8 @@ pub enum Verb {
     System(System),
     /// Run MCP servers
     Mcp(Mcp),
+    /// Serve and look at the folder an agent works in
+    Workspace(Workspace),
     /// What was done, and whether its record is whole
     Audit(Audit),
     /// Say what this host can do, what follows, and which line changes it
@@ -599,6 +601,8 @@ pub enum McpVerb {
     Run(Box<McpRun>),
     /// Serve sandboxes to an agent's orchestrator, over our own standard input and output
     Serve(Box<McpServe>),
+    /// Put many MCP servers, each in its own sandbox, behind one: our standard input and output, or HTTP
+    Gateway(McpGateway),
     /// Convert configurations of MCP servers to cuddy's own, and say what they would allow
     Import(McpImport),
     /// Write the beginning of a configuration
@@ -762,9 +766,41 @@ pub struct McpServe {
     pub sandboxes: usize,
 }
 
+/// `mcp gateway`
+#[derive(Debug, Args)]
+pub struct McpGateway {
+    /// Configuration of servers, in any format that `mcp import` reads; may be given more than once
+    #[arg(long, value_name = "FILE", required = true)]
+    pub config: Vec<PathBuf>,
+    /// Listen for HTTP instead of standard input: 127.0.0.1:8808, unix:/path
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<String>,
+    /// File of the token that clients of HTTP show; made when there is none
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub http_token_file: Option<PathBuf>,
+    /// Listen where other machines can reach it
+    #[arg(long, requires = "http")]
+    pub http_expose: bool,
+    /// Let pages of this origin ask, such as https://example.com
+    #[arg(long, value_name = "ORIGIN", requires = "http")]
+    pub http_origin: Vec<String>,
+    /// Answer to this name of the machine too
+    #[arg(long, value_name = "NAME", requires = "http")]
+    pub http_host: Vec<String>,
+    /// Answer `/metrics` in the words of Prometheus
+    #[arg(long, requires = "http")]
+    pub metrics: bool,
+    /// Value of an `${input:NAME}` in the configuration, `NAME=VALUE`
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub input: Vec<String>,
+}
+
 /// `mcp run`
 #[derive(Debug, Args)]
 pub struct McpRun {
+    /// End when this process ends, which must be our parent
+    #[arg(long, value_name = "PID", hide = true)]
+    pub with_parent: Option<i32>,
     /// The server's command line, as without a sandbox; an image may name its own
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
@@ -847,4 +883,54 @@ pub struct Misread {
     pub is_unknown_command: bool,
     /// What to print.
     pub text: String,
+}
+
+/// `workspace`
+#[derive(Debug, Args)]
+pub struct Workspace {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: WorkspaceVerb,
+}
+
+/// What to do with a workspace.
+#[derive(Debug, Subcommand)]
+pub enum WorkspaceVerb {
+    /// Serve file tools to an agent over standard input and output (MCP)
+    Serve(WorkspaceServe),
+}
+
+/// `workspace serve`
+#[derive(Debug, Args)]
+pub struct WorkspaceServe {
+    /// Folders to read and change; without one the current folder
+    pub roots: Vec<String>,
+    /// Folder to read only
+    #[arg(long, value_name = "DIR")]
+    pub ro: Vec<String>,
+    /// Glob of what nobody changes; without one what git runs programs from
+    #[arg(long, value_name = "GLOB")]
+    pub protect: Vec<String>,
+    /// Which tools are offered
+    #[arg(long, value_enum, default_value = "full")]
+    pub tools: WorkspaceProfile,
+    /// Folder of the journal that undo reads
+    #[arg(long, value_name = "DIR")]
+    pub journal: Option<PathBuf>,
+    /// Largest text of one reply: what is longer is cut, and says where it goes on (`core` and `full`)
+    #[arg(long, value_name = "BYTES", default_value_t = 96 * 1024)]
+    pub max_reply: usize,
+}
+
+/// Which tools `workspace serve` offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WorkspaceProfile {
+    /// The 14 of `@modelcontextprotocol/server-filesystem`, as it has them
+    Compat,
+    /// Those and MassGen's six
+    Massgen,
+    /// Those of the reference with more parameters, edits of many files, patches, undo
+    Core,
+    /// All
+    Full,
 }

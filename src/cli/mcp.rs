@@ -11,9 +11,16 @@ use crate::engine::boxes::{self, BoxRequest, Ceiling};
 use crate::engine::host::Host;
 use crate::engine::sandboxes::{self, Explanation, Policy};
 use crate::error::{Error, ErrorKind};
+use crate::sys::process;
 
 /// Runs an MCP server in a sandbox; gives its exit code.
 pub fn run(host: &Host, args: McpRun) -> i32 {
+    if let Some(parent) = args.with_parent
+        && let Err(fault) = process::end_with_parent(parent)
+    {
+        terminal::print_error(&Error::from(fault));
+        return terminal::EXIT_RUN;
+    }
     let (explain, format) = (args.explain, args.format);
     let done = policy(args).and_then(|policy| {
         if explain {

@@ -4,7 +4,7 @@
 //! kept as it came, and made harmless by whoever shows it on a terminal.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -194,7 +194,6 @@ impl LogReader {
             lines.push(parse(&self.half));
             self.half.clear();
         }
-        self.reader.seek(SeekFrom::Current(0)).map_err(|e| wrong(&self.path, e))?;
         Ok(lines)
     }
 }

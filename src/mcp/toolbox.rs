@@ -51,6 +51,16 @@ pub trait Toolbox: Send + Sync + 'static {
     /// Its tools, in the order in which they are listed. Asked once.
     fn tools(&self) -> Vec<Tool>;
 
+    /// The tools as they are listed, for who must say it word for word.
+    fn definitions(&self) -> Vec<Value> {
+        self.tools().iter().map(Tool::definition).collect()
+    }
+
+    /// Largest reply, in bytes of text.
+    fn reply_bytes_max(&self) -> usize {
+        REPLY_BYTES_MAX
+    }
+
     /// Carries one call out. Runs on a thread that may block; `name` is one of [`tools`](Self::tools).
     fn call(&self, name: &str, arguments: Map<String, Value>, context: &Context) -> Reply;
 }
@@ -399,7 +409,8 @@ impl<T: Toolbox> Face<T> {
             )
             .with_instructions(info.instructions);
         let tools = toolbox.tools();
-        let listed = tools.iter().filter_map(|tool| serde_json::from_value(tool.definition()).ok()).collect();
+        let definitions = toolbox.definitions().into_iter();
+        let listed = definitions.filter_map(|definition| serde_json::from_value(definition).ok()).collect();
         let lanes = tools.into_iter().map(|tool| (tool.name, tool.lane)).collect();
         Self {
             toolbox: Arc::new(toolbox),
@@ -451,8 +462,8 @@ impl<T: Toolbox> Face<T> {
             }
         };
         match done {
-            Ok(reply) if reply.bytes() <= REPLY_BYTES_MAX => reply,
-            Ok(reply) => too_large(reply.bytes()),
+            Ok(reply) if reply.bytes() <= self.toolbox.reply_bytes_max() => reply,
+            Ok(reply) => too_large(reply.bytes(), self.toolbox.reply_bytes_max()),
             Err(_panicked) => Failure::new("bug", "the tool failed inside: this is a defect of cuddy").into(),
         }
     }
@@ -462,8 +473,8 @@ fn cancelled() -> Reply {
     Failure::new("cancelled", "the call was cancelled before it began").into()
 }
 
-fn too_large(bytes: usize) -> Reply {
-    Failure::new("too_large", format!("the result has {bytes} bytes, {REPLY_BYTES_MAX} are the most"))
+fn too_large(bytes: usize, bytes_max: usize) -> Reply {
+    Failure::new("too_large", format!("the result has {bytes} bytes, {bytes_max} are the most"))
         .hint("ask for less at once")
         .into()
 }
@@ -697,7 +708,7 @@ mod tests {
     fn a_result_that_is_too_large_is_an_error_and_not_sent() {
         let reply = Reply::text("x".repeat(REPLY_BYTES_MAX));
         assert!(reply.bytes() > REPLY_BYTES_MAX);
-        assert_eq!(too_large(reply.bytes()).structured.unwrap()["code"], "too_large");
+        assert_eq!(too_large(reply.bytes(), REPLY_BYTES_MAX).structured.unwrap()["code"], "too_large");
     }
 
     #[test]

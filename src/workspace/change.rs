@@ -166,6 +166,27 @@ pub enum Act {
 /// A file of the kernel: device and inode.
 pub type Inode = (u64, u64);
 
+/// What a commit is asked between any two steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// Go on.
+    Go,
+    /// Take everything back.
+    Cancel,
+    /// Stop as if this process had died.
+    #[cfg(test)]
+    Die,
+}
+
+/// Whether changes that came later may be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Later {
+    /// They stand in the way.
+    Keep,
+    /// They are overwritten; the new operation can be taken back in turn.
+    Overwrite,
+}
+
 /// One line of a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case")]

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::sys::fs::{open_beneath, remove_at};
 use crate::workspace::change::{
-    Act, Change, Inode, Intended, Line, Operation, Place, Unfinished, VERSION, Version,
+    Act, Change, Inode, Intended, Line, Operation, Place, Pulse, Unfinished, VERSION, Version,
 };
 use crate::workspace::journal::{DeadLog, Durability, Journal};
 use crate::workspace::path::Inside;
@@ -100,18 +100,6 @@ pub enum Step {
         /// Where it shall be.
         to: Spot,
     },
-}
-
-/// What a commit is asked between any two steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulse {
-    /// Go on.
-    Go,
-    /// Take everything back.
-    Cancel,
-    /// Stop as if this process had died.
-    #[cfg(test)]
-    Die,
 }
 
 /// Who carries steps out.
@@ -809,4 +797,207 @@ impl Remnant {
 /// Whether what is at a name is a folder, a link, or a file.
 pub fn kind_of(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::workspace::change::Later;
+    use crate::workspace::files::{before, held};
+    use crate::workspace::root::{Access, RootRequest};
+    use crate::workspace::undo;
+
+    struct Scene {
+        _dir: tempfile::TempDir,
+        tree: PathBuf,
+        journal: PathBuf,
+        roots: Roots,
+    }
+
+    fn scene() -> Scene {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        let (tree, journal) = (base.join("tree"), base.join("journal"));
+        std::fs::create_dir_all(tree.join("sub/deep")).unwrap();
+        for (name, text) in [("a", "one\n"), ("b", "two\n"), ("sub/c", "three\n"), ("sub/deep/d", "four\n")] {
+            std::fs::write(tree.join(name), text).unwrap();
+        }
+        std::fs::set_permissions(tree.join("b"), PermissionsExt::from_mode(0o751)).unwrap();
+        std::os::unix::fs::symlink("a", tree.join("link")).unwrap();
+        let request = RootRequest { path: tree.display().to_string(), access: Access::ReadWrite };
+        let roots = Roots::open(&[request], None, &base, &[]).unwrap();
+        Scene { _dir: dir, tree, journal, roots }
+    }
+
+    /// Every name of a tree with its mode, its content or target, and for files when they were changed.
+    fn picture(tree: &Path) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut folders = vec![tree.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                let meta = std::fs::symlink_metadata(&path).unwrap();
+                let what = if meta.is_dir() {
+                    folders.push(path.clone());
+                    "folder".to_owned()
+                } else if meta.is_symlink() {
+                    format!("-> {}", std::fs::read_link(&path).unwrap().display())
+                } else {
+                    format!("{:?} {:?}", std::fs::read(&path).unwrap(), meta.modified().unwrap())
+                };
+                lines.push(format!("{} {:o} {what}", path.display(), meta.permissions().mode()));
+            }
+        }
+        lines.sort();
+        lines
+    }
+
+    fn put(scene: &Scene, path: &str, text: &str) -> Step {
+        let spot = scene.roots.locate(path).unwrap();
+        let before = before(&scene.roots, &spot).unwrap();
+        Step::Put { spot, content: Content::File(text.as_bytes().to_vec()), mode: None, mtime: None, before }
+    }
+
+    /// One of everything: replace, create, create in a new folder, remove, remove a tree, move.
+    fn steps(scene: &Scene, journal: &Journal) -> Vec<Step> {
+        let spot = |path: &str| scene.roots.locate(path).unwrap();
+        let removed = |path: &str| Step::Remove {
+            spot: spot(path),
+            before: before(&scene.roots, &spot(path)).unwrap().unwrap(),
+        };
+        vec![
+            Step::MakeFolder { spot: spot("new"), mode: None, may_exist: true },
+            put(scene, "a", "ONE\n"),
+            put(scene, "new/e", "five\n"),
+            removed("link"),
+            Step::RemoveTree {
+                spot: spot("sub/deep"),
+                held: held(&scene.roots, journal, &spot("sub/deep")).unwrap(),
+            },
+            Step::Move { from: spot("b"), to: spot("sub/b") },
+            put(scene, "sub/c", "THREE\n"),
+        ]
+    }
+
+    #[test]
+    fn a_death_between_any_two_steps_leaves_the_tree_exactly_before_or_after() {
+        let mut ends = Vec::new();
+        for death in 0..40 {
+            let scene = scene();
+            let was = picture(&scene.tree);
+            let journal = Journal::open(&scene.journal).unwrap();
+            let count = Cell::new(0);
+            let pulse = || {
+                count.set(count.get() + 1);
+                if count.get() > death { Pulse::Die } else { Pulse::Go }
+            };
+            let steps = steps(&scene, &journal);
+            let done = Committer { roots: &scene.roots, journal: &journal, pulse: &pulse }
+                .commit("all", &steps, None);
+            drop(journal);
+            let journal = Journal::open(&scene.journal).unwrap();
+            let ended = recover(&scene.roots, &journal).unwrap();
+            let is = picture(&scene.tree);
+            match (&done, ended.as_slice()) {
+                (Ok(_), []) => ends.push("done"),
+                (Err(_), [(_, false)]) => {
+                    assert_eq!(is, was, "death after {death} steps");
+                    ends.push("before");
+                }
+                (Err(_), [(_, true)]) => ends.push("after"),
+                other => panic!("{other:?}"),
+            }
+            if is != was {
+                let names: Vec<_> = is
+                    .iter()
+                    .filter_map(|l| l.split(' ').next()?.strip_prefix(scene.tree.to_str()?))
+                    .collect();
+                assert_eq!(
+                    names,
+                    ["/a", "/new", "/new/e", "/sub", "/sub/b", "/sub/c"],
+                    "death after {death} steps"
+                );
+                assert_eq!(std::fs::read_to_string(scene.tree.join("a")).unwrap(), "ONE\n");
+                assert_eq!(journal.operations().len(), 1);
+            }
+            assert!(recover(&scene.roots, &journal).unwrap().is_empty(), "what was ended stays ended");
+            if done.is_ok() {
+                break;
+            }
+        }
+        ends.dedup();
+        assert_eq!(ends, ["before", "after", "done"], "each kind of end was seen");
+    }
+
+    #[test]
+    fn undo_of_everything_is_identity_and_can_be_undone() {
+        let scene = scene();
+        let was = picture(&scene.tree);
+        let journal = Journal::open(&scene.journal).unwrap();
+        let committer = Committer { roots: &scene.roots, journal: &journal, pulse: &|| Pulse::Go };
+        let operation = committer.commit("all", &steps(&scene, &journal), None).unwrap();
+        let changed = picture(&scene.tree);
+        assert_ne!(changed, was);
+        let back = undo::steps(&scene.roots, &journal, &operation, &[], Later::Keep).unwrap();
+        let undone = committer.commit("undo", &back, Some(&operation.id)).unwrap();
+        assert_eq!(picture(&scene.tree), was);
+        let again = undo::steps(&scene.roots, &journal, &undone, &[], Later::Keep).unwrap();
+        committer.commit("redo", &again, Some(&undone.id)).unwrap();
+        assert_eq!(picture(&scene.tree), changed);
+        assert_eq!(
+            undo::undoable(&journal.operations()).len(),
+            1,
+            "what was done again can be taken back again"
+        );
+    }
+
+    #[test]
+    fn undo_refuses_to_overwrite_what_came_later() {
+        let scene = scene();
+        let journal = Journal::open(&scene.journal).unwrap();
+        let committer = Committer { roots: &scene.roots, journal: &journal, pulse: &|| Pulse::Go };
+        let operation =
+            committer.commit("all", &[put(&scene, "a", "ONE\n"), put(&scene, "b", "TWO\n")], None).unwrap();
+        std::fs::write(scene.tree.join("a"), "mine\n").unwrap();
+        let refused = undo::steps(&scene.roots, &journal, &operation, &[], Later::Keep).unwrap_err();
+        assert_eq!(refused.code, Code::Conflict);
+        let only = [scene.tree.join("b").display().to_string()];
+        let part = undo::steps(&scene.roots, &journal, &operation, &only, Later::Keep).unwrap();
+        committer.commit("undo", &part, None).unwrap();
+        assert_eq!(std::fs::read_to_string(scene.tree.join("b")).unwrap(), "two\n");
+        let forced =
+            undo::steps(&scene.roots, &journal, &operation, &[only[0].replace("/b", "/a")], Later::Overwrite)
+                .unwrap();
+        committer.commit("undo", &forced, None).unwrap();
+        assert_eq!(std::fs::read_to_string(scene.tree.join("a")).unwrap(), "one\n");
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_wrote_meanwhile_stops_everything() {
+        let scene = scene();
+        let journal = Journal::open(&scene.journal).unwrap();
+        let steps = [put(&scene, "a", "ONE\n"), put(&scene, "b", "TWO\n")];
+        let was = picture(&scene.tree);
+        // Between staging and exchange: after the fourth question.
+        let count = Cell::new(0);
+        let pulse = || {
+            count.set(count.get() + 1);
+            if count.get() == 5 {
+                std::fs::write(scene.tree.join("b"), "theirs\n").unwrap();
+            }
+            Pulse::Go
+        };
+        let refused =
+            Committer { roots: &scene.roots, journal: &journal, pulse: &pulse }.commit("x", &steps, None);
+        assert_eq!(refused.unwrap_err().code, Code::Conflict);
+        assert_eq!(std::fs::read_to_string(scene.tree.join("a")).unwrap(), "one\n");
+        assert_eq!(std::fs::read_to_string(scene.tree.join("b")).unwrap(), "theirs\n");
+        assert_eq!(picture(&scene.tree).len(), was.len(), "nothing is left beside");
+        let cancelled = Committer { roots: &scene.roots, journal: &journal, pulse: &|| Pulse::Cancel };
+        assert_eq!(cancelled.commit("x", &[put(&scene, "a", "1")], None).unwrap_err().code, Code::Cancelled);
+    }
 }

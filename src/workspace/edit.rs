@@ -106,7 +106,11 @@ pub fn apply(text: &str, edits: &[Edit], matching: Matching, path: &str) -> Resu
             } else {
                 String::new()
             };
-            wrong.into_refusal(before, edit, path, &numbered)
+            let mut refusal = wrong.into_refusal(before, edit, path, &numbered);
+            if let Some(data) = &mut refusal.data {
+                data["edit"] = (number + 1).into();
+            }
+            refusal
         })?;
         edited.text = after;
         edited.done.push(done);

@@ -91,7 +91,8 @@ pub struct Item {
 impl Item {
     /// Whether the stamps say that nothing happened between two looks.
     pub fn same_stamp(&self, other: &Self) -> bool {
-        let of = |item: &Self| (item.what, item.mode, item.size, item.mtime_ns, item.ctime_ns, item.ino, item.dev);
+        let of =
+            |item: &Self| (item.what, item.mode, item.size, item.mtime_ns, item.ctime_ns, item.ino, item.dev);
         of(self) == of(other)
     }
 
@@ -168,7 +169,9 @@ pub fn differences<'m>(
             }
         }
     }
-    found.extend(new.items.keys().filter(|key| !old.items.contains_key(*key)).map(|key| (key, Difference::Created)));
+    found.extend(
+        new.items.keys().filter(|key| !old.items.contains_key(*key)).map(|key| (key, Difference::Created)),
+    );
     found.sort_unstable_by(|a, b| a.0.cmp(b.0));
     found
 }
@@ -186,10 +189,12 @@ pub fn write(manifest: &Manifest) -> Vec<u8> {
             What::Link => 'l',
         };
         let hash = item.hash.map_or_else(|| "-".to_owned(), |hash| hex(&hash));
-        let kept = item.kept.map_or_else(|| "-".to_owned(), |kept| format!("{}:{}", kept.segment, kept.offset));
+        let kept =
+            item.kept.map_or_else(|| "-".to_owned(), |kept| format!("{}:{}", kept.segment, kept.offset));
         let (mode, size, mtime, ctime, ino, dev) =
             (item.mode, item.size, item.mtime_ns, item.ctime_ns, item.ino, item.dev);
-        let fields = format!("{what}\t{mode:o}\t{size}\t{mtime}\t{ctime}\t{ino}\t{dev}\t{hash}\t{kept}\t{root}\t");
+        let fields =
+            format!("{what}\t{mode:o}\t{size}\t{mtime}\t{ctime}\t{ino}\t{dev}\t{hash}\t{kept}\t{root}\t");
         text.extend_from_slice(fields.as_bytes());
         escape(&item.target, &mut text);
         text.push(b'\t');
@@ -295,7 +300,18 @@ mod tests {
     fn item(what: What, size: u64) -> Item {
         let (mtime_ns, ctime_ns) = (5, 6);
         let (hash, kept) = (Some([7; 32]), Some(Kept { segment: 1, offset: 9 }));
-        Item { what, mode: 0o644, size, mtime_ns, ctime_ns, ino: 3, dev: 4, hash, kept, target: b"x\ty".to_vec() }
+        Item {
+            what,
+            mode: 0o644,
+            size,
+            mtime_ns,
+            ctime_ns,
+            ino: 3,
+            dev: 4,
+            hash,
+            kept,
+            target: b"x\ty".to_vec(),
+        }
     }
 
     fn manifest(items: &[(&[u8], Item)]) -> Manifest {
@@ -314,7 +330,10 @@ mod tests {
             took_ms: 0,
             skipped: Vec::new(),
         };
-        Manifest { head, items: items.iter().map(|(path, item)| ((0, path.to_vec()), item.clone())).collect() }
+        Manifest {
+            head,
+            items: items.iter().map(|(path, item)| ((0, path.to_vec()), item.clone())).collect(),
+        }
     }
 
     #[test]

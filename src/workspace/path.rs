@@ -140,7 +140,8 @@ pub fn root_of(absolute: &Path, roots: &[RootPaths]) -> Option<(usize, Inside)> 
 pub fn locate(request: &str, home: Option<&Path>, roots: &[RootPaths]) -> Result<Located, Refusal> {
     let wrong = |code, text: String| Err(Refusal::new(code, text).at(request));
     if request.contains('\0') {
-        return wrong(Code::BadRequest, "a path cannot contain a zero byte".to_owned());
+        let text = format!("Access denied - path outside allowed directories: {request} is no path");
+        return wrong(Code::BadRequest, text);
     }
     if request.len() > PATH_BYTES_MAX {
         return wrong(Code::TooLarge, format!("a path has at most {PATH_BYTES_MAX} bytes"));

@@ -293,7 +293,11 @@ fn take(
         let same_roots = |last: &&Manifest| last.head.roots == manifest.head.roots;
         let before = last.filter(same_roots).and_then(|last| Some((last, last.items.get(key)?)));
         match before {
-            Some((last, before)) if before.same_stamp(item) && before.is_quiet(last.head.taken_ns) && before.hash.is_some() => {
+            Some((last, before))
+                if before.same_stamp(item)
+                    && before.is_quiet(last.head.taken_ns)
+                    && before.hash.is_some() =>
+            {
                 item.hash = before.hash;
                 item.kept = before.hash.and_then(|hash| segment.by_hash.get(&hash)).copied();
             }
@@ -427,7 +431,8 @@ impl Segment {
     fn append(&mut self, hash: [u8; 32], bytes: &[u8], room: u64) -> Result<Kept, Refusal> {
         if self.bytes + bytes.len() as u64 > room {
             let text = format!("the snapshots would take more than {STORE_BYTES_MAX} bytes");
-            return Err(Refusal::new(Code::Quota, text).hint("remove a snapshot, or leave out what ignore files name"));
+            return Err(Refusal::new(Code::Quota, text)
+                .hint("remove a snapshot, or leave out what ignore files name"));
         }
         if self.file.is_none() {
             let made = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&self.path);
@@ -436,7 +441,8 @@ impl Segment {
         let own = match self.own {
             Some(own) => own,
             None => {
-                let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let name =
+                    self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 let own = self.number(&name);
                 *self.own.insert(own)
             }

@@ -81,7 +81,10 @@ pub fn sweep(
         written_bytes: 0,
         method: "none".to_owned(),
         took_ms: 0,
-        skipped: (unreadable > 0).then(|| format!("{unreadable} folders that cannot be read")).into_iter().collect(),
+        skipped: (unreadable > 0)
+            .then(|| format!("{unreadable} folders that cannot be read"))
+            .into_iter()
+            .collect(),
     };
     Ok(Manifest { head, items })
 }
@@ -103,7 +106,8 @@ fn item(folder: BorrowedFd<'_>, name: &[u8], kind: Kind) -> Option<Item> {
     use std::os::unix::ffi::OsStrExt;
     let text = std::ffi::OsStr::from_bytes(name);
     // What went meanwhile is not there; pipes and devices are nobody's work.
-    let stat = rustix::fs::statat(folder, text, AtFlags::SYMLINK_NOFOLLOW).ok().filter(|_| kind != Kind::Other)?;
+    let stat =
+        rustix::fs::statat(folder, text, AtFlags::SYMLINK_NOFOLLOW).ok().filter(|_| kind != Kind::Other)?;
     let (what, target) = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => (What::File, Vec::new()),
         FileType::Directory => (What::Folder, Vec::new()),
@@ -123,13 +127,16 @@ pub fn hash_young(sources: &[Source<'_>], manifest: &mut Manifest, patience: &Pa
     let young: Vec<Key> = manifest
         .items
         .iter()
-        .filter(|(_, item)| item.what == What::File && item.size <= YOUNG_BYTES_MAX as u64 && !item.is_quiet(taken_ns))
+        .filter(|(_, item)| {
+            item.what == What::File && item.size <= YOUNG_BYTES_MAX as u64 && !item.is_quiet(taken_ns)
+        })
         .map(|(key, _)| key.clone())
         .take(YOUNG_FILES_MAX)
         .collect();
     let pieces: Vec<&[Key]> = young.chunks(PIECE_FILES).collect();
     let work = |buffer: &mut Vec<u8>, n: usize| {
-        let hashes: Vec<_> = pieces[n].iter().map(|key| hash(&sources[key.0 as usize], &key.1, buffer)).collect();
+        let hashes: Vec<_> =
+            pieces[n].iter().map(|key| hash(&sources[key.0 as usize], &key.1, buffer)).collect();
         (hashes, None)
     };
     let (done, _) = crew::share(pieces.len(), patience, Vec::new, work);

@@ -170,7 +170,11 @@ impl Coding {
     /// # Errors
     /// As there.
     pub fn into_bytes(self, text: String, path: &str) -> Result<Vec<u8>, Refusal> {
-        if self.encoding == UTF_8 { Ok(text.into_bytes()) } else { self.encode(&text, path).map(Cow::into_owned) }
+        if self.encoding == UTF_8 {
+            Ok(text.into_bytes())
+        } else {
+            self.encode(&text, path).map(Cow::into_owned)
+        }
     }
 }
 

@@ -2,22 +2,13 @@
 //!
 //! Nothing that came later is overwritten unless that is asked for: each place must be as the operation left it.
 
-use crate::workspace::change::{Change, Operation, Place, Version};
+use crate::workspace::change::{Change, Later, Operation, Place, Version};
 use crate::workspace::commit::{Before, Content, Step};
 use crate::workspace::files::before;
 use crate::workspace::journal::Journal;
 use crate::workspace::path::{normal, root_of};
 use crate::workspace::refusal::{Code, Refusal};
 use crate::workspace::root::{Roots, Spot};
-
-/// Whether changes that came later may be lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Later {
-    /// They stand in the way.
-    Keep,
-    /// They are overwritten; the new operation can be taken back in turn.
-    Overwrite,
-}
 
 /// The operations that `undo` without a name takes back, newest first: none that is taken back already, and none that
 /// only took another back.

@@ -416,13 +416,12 @@ impl Shared {
         let mut in_vain = 0;
         loop {
             let before = mark.id.clone();
-            match body.take() {
-                Some(body) => match self.events(body, &mut mark, Some((envelope, id))).await {
+            if let Some(body) = body.take() {
+                match self.events(body, &mut mark, Some((envelope, id))).await {
                     Ok(true) => return Ok(()),
                     Ok(false) | Err(Broken::Off) => {}
                     Err(other) => return Err(other),
-                },
-                None => {}
+                }
             }
             in_vain = if mark.id == before { in_vain + 1 } else { 0 };
             if mark.id.is_none() || !self.has_session() || in_vain > RESUMES_MAX {

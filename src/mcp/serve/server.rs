@@ -24,6 +24,15 @@ pub fn serve(host: Host, ceiling: Ceiling) -> i32 {
     toolbox::serve_stdio(Server { host, ceiling, fleet: Fleet::default() })
 }
 
+impl Drop for Server {
+    /// Who leaves in order leaves nothing to the next command: all are ended first, then waited for.
+    fn drop(&mut self) {
+        let members = self.fleet.all();
+        members.iter().for_each(|member| member.sandbox.end());
+        members.iter().for_each(|member| member.sandbox.stop(std::time::Duration::ZERO));
+    }
+}
+
 impl Toolbox for Server {
     fn info(&self) -> Info {
         let folders: Vec<String> =
