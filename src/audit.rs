@@ -91,6 +91,21 @@ pub enum CallOutcome {
     Lost,
 }
 
+impl CallOutcome {
+    /// The word for counters.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::ToolError => "tool_error",
+            Self::Error(_) => "error",
+            Self::Refused => "refused",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// One call of an MCP client through a gateway.
 #[derive(Debug)]
 pub struct Call<'a> {

@@ -212,6 +212,30 @@ pub mod workspace {
     pub mod paths;
     /// ● Search in the content of files.
     pub mod search;
+    /// ○ Which language a file is written in, and which nodes of its grammar are symbols.
+    pub mod language;
+    /// ● Text into a syntax tree, within limits of size and time.
+    pub mod syntax;
+    /// ● The symbols of one text.
+    pub mod outline;
+    /// ○ The words of a text, as programs have them.
+    pub mod words;
+    /// ● The bytes of every file below a place, by a few threads.
+    pub mod contents;
+    /// ● Symbols by name, everywhere below a place.
+    pub mod symbols;
+    /// ● Which signatures matter most, within a budget.
+    pub mod map;
+    /// ● A repository's history from its own files.
+    pub mod git;
+    /// ● Which files a task is probably about, and why.
+    pub mod suggest;
+    /// ○ What a tree held at one moment, and what differs between two.
+    pub mod manifest;
+    /// ● A look at everything below some roots.
+    pub mod sweep;
+    /// ● Snapshots: manifests, and the bytes that belong to them.
+    pub mod snapshots;
 }
 
 // ── composition: the verbs, the one door for every surface ──────────────────────────────────────
@@ -258,6 +282,8 @@ pub mod engine {
     pub mod removal;
     /// ● Pull, push, log in; which registry and who we are to it.
     pub mod registries;
+    /// ● What this host lends to a connection to another machine.
+    pub mod remote;
     /// ● Run a command in a container.
     pub mod containers;
     /// ● Run an agent's tool under the strict policy.
@@ -298,6 +324,10 @@ pub mod engine {
         pub mod srt;
         /// ○ Which format a configuration is in.
         pub mod format;
+        /// ○ A configuration as text of our own format.
+        pub mod write;
+        /// ○ Beginnings of configurations.
+        pub mod templates;
         /// ● `npx` and `uvx` as the installed programs that they mean.
         pub mod packages;
         /// ● Configuration files into one configuration, or every mistake in them.
@@ -309,6 +339,8 @@ pub mod engine {
     pub mod boxes;
     /// ● Files of a sandbox that stays: read, written, listed, copied, from within.
     pub mod box_files;
+    /// ● The settings of srt as the policy of one run.
+    pub mod srt;
     /// ○ What a host can do, judged from facts: what follows, and the line that fixes it.
     pub mod doctor;
     /// ● Tries what a container needs, each time in a child process.
@@ -323,6 +355,12 @@ pub mod engine {
     pub mod changes;
     /// ● The audit read back: what was done, and whether the record is whole.
     pub mod trail;
+    /// ○ How a gateway and its servers stand, for people and for Prometheus.
+    pub mod status;
+    /// ● What MCP servers write to standard error: bounded files.
+    pub mod server_log;
+    /// ● The gateways that run: found, asked, and swept away when killed.
+    pub mod running;
     /// ○ What an MCP server offers, byte for byte, and what makes two offers different.
     pub mod offer;
     /// ● What MCP servers offered when they last answered, and what of it was accepted.
@@ -343,6 +381,28 @@ pub mod mcp {
     pub mod link;
     /// ● What joins a front to the hub: conversations.
     pub mod session;
+    /// ● Messages on pipes: one on each line, with a limit.
+    pub mod lines;
+    /// ● A server as a process of ours on plain pipes.
+    pub mod process;
+    /// ● The front on standard input and output.
+    pub mod stdio;
+    /// What the hub knows: servers, instances, clients, requests under way.
+    pub mod state;
+    /// The life of a server behind the hub.
+    pub mod instances;
+    /// What clients are shown of all servers.
+    pub mod lists;
+    /// What servers ask clients.
+    pub mod questions;
+    /// What servers say.
+    pub mod answers;
+    /// Who wants to hear of changes.
+    pub mod subscriptions;
+    /// What clients say.
+    pub mod calls;
+    /// One task that takes notice of everything, and of the clock.
+    pub mod hub;
     /// Streamable HTTP: the gateway's own front, and servers that are reached by it.
     pub mod http {
         /// ○ Where the front listens.
@@ -371,9 +431,49 @@ pub mod mcp {
         pub mod modern;
         /// ● Who may connect, how much and for how long, and which part answers.
         pub mod front;
+        /// ● The front as it was asked for: where it listens, and who must show a token.
+        pub mod entry;
+        /// ○ Where a server is that is reached by HTTP.
+        pub mod target;
+        /// ● Connections to such a server.
+        pub mod wire;
+        /// ● One request to it, and all that comes back.
+        pub mod exchange;
+        /// ● A server that is reached by HTTP, as the hub sees every server.
+        pub mod upstream;
     }
     /// ● Our own MCP servers: a table of tools on standard input and output.
     pub mod toolbox;
+    /// ● How the servers of this gateway stand, and the record of their calls.
+    pub mod board;
+    /// ● The socket by which other commands ask this gateway.
+    pub mod control;
+    /// ● Calls as spans for OpenTelemetry, by OTLP over HTTP.
+    #[cfg(feature = "otel")]
+    pub mod otel;
+    /// `mcp serve`: sandboxes for an orchestrator.
+    pub mod serve {
+        /// ○ The tools as they are listed: names, schemas, hints.
+        pub mod tools;
+        /// ○ What may be asked for, bounded by what the server was started with.
+        pub mod ceiling;
+        /// ○ The output of one command, read from a cursor.
+        pub mod log;
+        /// ● The commands of one sandbox: followed, kept, ended.
+        pub mod jobs;
+        /// ● The sandboxes of one server, by name.
+        pub mod fleet;
+        /// ● What each sandbox tool does.
+        pub mod calls;
+        /// ● What each image tool does.
+        pub mod image_calls;
+        /// ● The server: tools joined to what they do.
+        pub mod server;
+    }
+    /// ● What the hub has outside: servers, logs, the catalogue, the board.
+    pub mod outside;
+    /// ● `mcp gateway`: the hub, its outside and one front.
+    pub mod gateway;
     /// The tools of a workspace.
     pub mod workspace {
         /// ○ How the reference server words things.
@@ -428,6 +528,12 @@ pub mod cli {
     pub mod archives;
     /// ● `mcp run`.
     pub mod mcp;
+    /// ● `mcp import`, `mcp init`.
+    pub mod mcp_config;
+    /// ● The program as `srt`.
+    pub mod srt;
+    /// ● `mcp ps`, `mcp logs`, `mcp inspect`, `mcp stop`, `mcp start`, `mcp metrics`.
+    pub mod running;
     /// ● `mcp diff`, `mcp accept`.
     pub mod catalogue;
     /// ● `audit show`, `audit verify`.

@@ -1,17 +1,25 @@
 //! Chooses the role, command, stage or holder, and maps the end to an exit code.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use cuddy::cli::args::{
-    self, AuditVerb, Cuddy, ImageVerb, McpVerb, SystemVerb, Verb, WorkspaceProfile, WorkspaceServe,
-    WorkspaceVerb,
+    self, AuditVerb, Cuddy, ImageVerb, McpGateway, McpVerb, SystemVerb, Verb, WorkspaceProfile,
+    WorkspaceServe, WorkspaceVerb,
 };
-use cuddy::cli::{archives, audit, catalogue, containers, images, mcp, registries, system, terminal};
+use cuddy::cli::{
+    archives, audit, catalogue, containers, images, mcp, mcp_config, registries, running, srt, system,
+    terminal,
+};
 use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
+use cuddy::engine::config::read;
 use cuddy::engine::host::Host;
 use cuddy::engine::workspaces::{Workspace, WorkspaceRequest};
 use cuddy::error::Error;
+use cuddy::mcp::gateway::{self, Asked, HttpAsked};
+use cuddy::mcp::serve::server;
 use cuddy::mcp::toolbox::serve_stdio;
 use cuddy::mcp::workspace::schema::Profile;
 use cuddy::mcp::workspace::serve::WorkspaceTools;
@@ -23,10 +31,17 @@ fn main() -> ExitCode {
     let code = match arguments.by_ref().nth(1) {
         Some(role) if role == STAGE_ROLE => stage::run(),
         Some(role) if role == HOLD_ROLE => boxes::hold(),
+        _ if is_called("srt") => srt::run(std::env::args_os().skip(1)),
         _ => command(),
     };
     // Exit codes of the kernel and of Docker have 8 bits.
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(125))
+}
+
+/// Whether the program was called by a link of this name.
+fn is_called(name: &str) -> bool {
+    let called = std::env::args_os().next();
+    called.is_some_and(|path| Path::new(&path).file_name().is_some_and(|file| file == name))
 }
 
 fn command() -> i32 {
@@ -77,6 +92,22 @@ fn carry_out(parsed: Cuddy) -> i32 {
         Verb::Search(args) => code(registries::search(&host, &args)),
         Verb::Mcp(args) => match args.verb {
             McpVerb::Run(args) => mcp::run(&host, *args),
+            McpVerb::Serve(args) => match mcp::ceiling(&host, *args) {
+                Ok(ceiling) => server::serve(host, ceiling),
+                Err(error) => {
+                    terminal::print_error(&error);
+                    terminal::EXIT_RUN
+                }
+            },
+            McpVerb::Gateway(args) => code(gateway(&host, args)),
+            McpVerb::Import(args) => code(mcp_config::import(&host, &args)),
+            McpVerb::Init(args) => code(mcp_config::init(&host, &args)),
+            McpVerb::Ps(args) => code(running::ps(&host, &args)),
+            McpVerb::Logs(args) => code(running::logs(&host, &args)),
+            McpVerb::Inspect(args) => code(running::inspect(&host, &args)),
+            McpVerb::Stop(args) => code(running::stop(&host, &args)),
+            McpVerb::Start(args) => code(running::start(&host, &args)),
+            McpVerb::Metrics => code(running::metrics(&host)),
             McpVerb::Diff(args) => code(catalogue::diff(&host, &args)),
             McpVerb::Accept(args) => code(catalogue::accept(&host, &args)),
         },
@@ -90,6 +121,22 @@ fn carry_out(parsed: Cuddy) -> i32 {
         Verb::Doctor(args) => system::doctor(&host, &args),
         Verb::Version => code(system::version()),
     }
+}
+
+fn gateway(host: &Host, args: McpGateway) -> Result<(), Error> {
+    let read = read::gateway(host, &args.config, None, mcp_config::inputs(&args.input)?)?;
+    read.remarks.iter().for_each(|remark| terminal::print_warning(&remark.to_string()));
+    let http = args.http.map(|address| HttpAsked {
+        address,
+        is_exposed: args.http_expose,
+        token_file: args.http_token_file,
+        origins: args.http_origin,
+        hosts: args.http_host,
+        has_metrics: args.metrics,
+    });
+    let files = args.config.iter().map(|file| file.display().to_string()).collect();
+    let tell = Arc::new(|line: &str| terminal::print_warning(line));
+    gateway::run(host, Asked { config: read.config, files, http }, tell)
 }
 
 fn image(host: &Host, verb: ImageVerb) -> i32 {

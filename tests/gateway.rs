@@ -14,6 +14,8 @@ mod hostile;
 mod leftovers;
 #[path = "mcp/real.rs"]
 mod real;
+#[path = "mcp/relay.rs"]
+mod relay;
 #[path = "mcp/scenario.rs"]
 #[expect(dead_code, reason = "the other test program uses the rest of it")]
 mod scenario;

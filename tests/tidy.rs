@@ -71,7 +71,7 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["hyper", "hyper_util", "http_body_util", "tokio_rustls", "rustls", "ureq", "reqwest"],
-        &["image::registry", "mcp::http", "api"],
+        &["image::registry", "mcp::http", "mcp::otel", "api"],
         "HTTP stays at the edge",
     ),
     (

@@ -599,10 +599,112 @@ pub struct Mcp {
 pub enum McpVerb {
     /// Run one MCP server in a sandbox, over our own standard input and output
     Run(Box<McpRun>),
+    /// Serve sandboxes to an agent's orchestrator, over our own standard input and output
+    Serve(Box<McpServe>),
+    /// Put many MCP servers, each in its own sandbox, behind one: our standard input and output, or HTTP
+    Gateway(McpGateway),
+    /// Convert configurations of MCP servers to cuddy's own, and say what they would allow
+    Import(McpImport),
+    /// Write the beginning of a configuration
+    Init(McpInit),
+    /// List the gateways and servers that run
+    Ps(McpPs),
+    /// Show what a server wrote to standard error
+    Logs(McpLogs),
+    /// Say everything that is known of a server
+    Inspect(McpInspect),
+    /// End a server's sandboxes, and start none until asked
+    Stop(McpStop),
+    /// Start a server that was stopped or failed
+    Start(McpStart),
+    /// Print what Prometheus reads, of all gateways
+    Metrics,
     /// Say what servers offer that nobody has accepted, and what changed since somebody did
     Diff(McpDiff),
     /// Accept what a server offers now
     Accept(McpAccept),
+}
+
+/// `mcp import`
+#[derive(Debug, Args)]
+pub struct McpImport {
+    /// Configurations of Claude, Cursor, VS Code, MassGen, Codex, Docker, ToolHive, srt or cuddy
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The format, when it is not to be recognised: cuddy, mcp-servers, vscode, massgen, codex, docker, toolhive,
+    /// toolhive-profile, srt
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// A value that the client would ask for: `${input:NAME}`
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub input: Vec<String>,
+    /// Write to this new file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `mcp init`
+#[derive(Debug, Args)]
+pub struct McpInit {
+    /// Servers to begin with; without one every word stands in a comment
+    #[arg(value_name = "TEMPLATE")]
+    pub templates: Vec<String>,
+    /// Say which templates there are
+    #[arg(long)]
+    pub list: bool,
+    /// Write to this new file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `mcp ps`
+#[derive(Debug, Args)]
+pub struct McpPs {
+    /// How to print: text or json (one object a line for each gateway)
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `mcp logs`
+#[derive(Debug, Args)]
+pub struct McpLogs {
+    /// The server
+    pub name: String,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only so many lines, the newest
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub tail: Option<usize>,
+    /// With the moment of each line
+    #[arg(short, long)]
+    pub timestamps: bool,
+}
+
+/// `mcp inspect`
+#[derive(Debug, Args)]
+pub struct McpInspect {
+    /// The server
+    pub name: String,
+}
+
+/// `mcp stop`
+#[derive(Debug, Args)]
+pub struct McpStop {
+    /// The servers
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// Every gateway, with all its servers
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+}
+
+/// `mcp start`
+#[derive(Debug, Args)]
+pub struct McpStart {
+    /// The servers
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
 }
 
 /// `mcp diff`
@@ -626,9 +728,79 @@ pub struct McpAccept {
     pub names: Vec<String>,
 }
 
+/// `mcp serve`
+#[derive(Debug, Args)]
+pub struct McpServe {
+    /// Folder that sandboxes may work in, with what lies below; `:ro` to read only
+    #[arg(long, value_name = "DIR[:ro]")]
+    pub workspace: Vec<String>,
+    /// Folder or file that sandboxes may read
+    #[arg(long, value_name = "PATH")]
+    pub ro: Vec<PathBuf>,
+    /// Give every sandbox a variable, `NAME=VALUE`, or ours, `NAME`
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// The most of a network that a sandbox may have
+    #[arg(long, value_enum, default_value = "none")]
+    pub network: Network,
+    /// Most memory of one sandbox, such as 512m
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Most CPU time of one sandbox, in processors: 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Most processes of one sandbox
+    #[arg(long, value_name = "NUMBER")]
+    pub pids: Option<u64>,
+    /// Image that sandboxes may use; the first unless another is asked for; every one without
+    #[arg(long)]
+    pub image: Vec<String>,
+    /// Profile of system calls instead of the strict one
+    #[arg(long, value_name = "FILE")]
+    pub seccomp: Option<PathBuf>,
+    /// Let images be fetched from registries
+    #[arg(long)]
+    pub pull: bool,
+    /// Most sandboxes at once
+    #[arg(long, value_name = "NUMBER", default_value = "16")]
+    pub sandboxes: usize,
+}
+
+/// `mcp gateway`
+#[derive(Debug, Args)]
+pub struct McpGateway {
+    /// Configuration of servers, in any format that `mcp import` reads; may be given more than once
+    #[arg(long, value_name = "FILE", required = true)]
+    pub config: Vec<PathBuf>,
+    /// Listen for HTTP instead of standard input: 127.0.0.1:8808, unix:/path
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<String>,
+    /// File of the token that clients of HTTP show; made when there is none
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub http_token_file: Option<PathBuf>,
+    /// Listen where other machines can reach it
+    #[arg(long, requires = "http")]
+    pub http_expose: bool,
+    /// Let pages of this origin ask, such as https://example.com
+    #[arg(long, value_name = "ORIGIN", requires = "http")]
+    pub http_origin: Vec<String>,
+    /// Answer to this name of the machine too
+    #[arg(long, value_name = "NAME", requires = "http")]
+    pub http_host: Vec<String>,
+    /// Answer `/metrics` in the words of Prometheus
+    #[arg(long, requires = "http")]
+    pub metrics: bool,
+    /// Value of an `${input:NAME}` in the configuration, `NAME=VALUE`
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub input: Vec<String>,
+}
+
 /// `mcp run`
 #[derive(Debug, Args)]
 pub struct McpRun {
+    /// End when this process ends, which must be our parent
+    #[arg(long, value_name = "PID", hide = true)]
+    pub with_parent: Option<i32>,
     /// The server's command line, as without a sandbox; an image may name its own
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,

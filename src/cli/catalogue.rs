@@ -9,6 +9,7 @@ use crate::cli::terminal::{self, harmless, harmless_json};
 use crate::engine::catalogue::{Catalogue, Comparison};
 use crate::engine::host::Host;
 use crate::engine::offer::{Change, Difference, Kind, Offer, What};
+use crate::engine::running::{self, Question};
 use crate::error::{Error, ErrorKind};
 
 /// How much of a value is printed for people, in characters; `--format json` has the whole of it.
@@ -46,6 +47,16 @@ fn accept_all(host: &Host, catalogue: &Catalogue, comparisons: &[Comparison]) ->
         catalogue.accept(host.uid, &comparison.now)?;
         let (server, tools) = (harmless(&comparison.now.server), count(&comparison.now.offer, Kind::Tool));
         terminal::to_stdout(&format!("accepted: {server}, {tools} tools\n"))?;
+    }
+    for gateway in running::living(host)? {
+        for name in comparisons.iter().map(|comparison| &comparison.now.server) {
+            match gateway.ask(&Question::Accepted { server: name.clone() }) {
+                Err(error) if error.kind != ErrorKind::NotFound => terminal::print_warning(&format!(
+                    "a gateway that runs goes on with what was accepted before: {error}"
+                )),
+                _ => {}
+            }
+        }
     }
     Ok(())
 }

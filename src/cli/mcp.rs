@@ -1,17 +1,26 @@
-//! `mcp run`: flags into a policy; the server has our standard input and output, we have standard error.
+//! `mcp run` and `mcp serve`: flags into what may be done; who serves has our standard input and output, we
+//! have standard error.
 
 use std::path::PathBuf;
 
-use crate::cli::args::{Format, McpRun};
+use crate::cli::args::{Format, McpRun, McpServe};
 use crate::cli::containers::{limits, network};
 use crate::cli::terminal;
 use crate::container::options::EnvEntry;
+use crate::engine::boxes::{self, BoxRequest, Ceiling};
 use crate::engine::host::Host;
 use crate::engine::sandboxes::{self, Explanation, Policy};
 use crate::error::{Error, ErrorKind};
+use crate::sys::process;
 
 /// Runs an MCP server in a sandbox; gives its exit code.
 pub fn run(host: &Host, args: McpRun) -> i32 {
+    if let Some(parent) = args.with_parent
+        && let Err(fault) = process::end_with_parent(parent)
+    {
+        terminal::print_error(&Error::from(fault));
+        return terminal::EXIT_RUN;
+    }
     let (explain, format) = (args.explain, args.format);
     let done = policy(args).and_then(|policy| {
         if explain {
@@ -31,11 +40,39 @@ pub fn run(host: &Host, args: McpRun) -> i32 {
     })
 }
 
-fn policy(args: McpRun) -> Result<Policy, Error> {
-    let workspace = |text: &String| match text.strip_suffix(":ro") {
+/// What sandboxes of `mcp serve` may have at most.
+///
+/// # Errors
+/// A flag whose value is none, or a path that is not there.
+pub fn ceiling(host: &Host, args: McpServe) -> Result<Ceiling, Error> {
+    let real = |(path, read_only): (PathBuf, bool)| Ok::<_, Error>((boxes::real(host, &path)?, read_only));
+    let ceiling = Ceiling {
+        workspaces: args.workspace.iter().map(workspace).map(real).collect::<Result<_, _>>()?,
+        read_only: args.ro.iter().map(|path| boxes::real(host, path)).collect::<Result<_, _>>()?,
+        environment: args.env,
+        network: network(args.network),
+        memory: args.memory,
+        cpus: args.cpus,
+        pids: args.pids.map(|pids| pids.to_string()),
+        images: args.image,
+        seccomp: args.seccomp.map(|path| host.cwd.join(path)),
+        pull: args.pull,
+        sandboxes_max: args.sandboxes,
+    };
+    // Wrong words are told now, to who typed them, and not with the first sandbox.
+    BoxRequest::at(&ceiling).policy()?;
+    Ok(ceiling)
+}
+
+/// `DIR[:ro]`.
+fn workspace(text: &String) -> (PathBuf, bool) {
+    match text.strip_suffix(":ro") {
         Some(path) => (PathBuf::from(path), true),
         None => (PathBuf::from(text), false),
-    };
+    }
+}
+
+fn policy(args: McpRun) -> Result<Policy, Error> {
     Ok(Policy {
         command: args.command,
         workspaces: args.workspace.iter().map(workspace).collect(),

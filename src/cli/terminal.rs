@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, Read, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::termios::{LocalModes, OptionalActions, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::error::{Error, ErrorKind};
@@ -74,6 +75,14 @@ pub fn to_stdout(text: &str) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether somebody still reads standard output: a pipe without a reader says so.
+pub fn has_reader() -> bool {
+    let out = rustix::stdio::stdout();
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    let told = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+    told.is_err() || !polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Lines and columns of the terminal that standard output is; `None` when it is none.

@@ -314,7 +314,11 @@ impl Cgroup {
         Ok(())
     }
 
-    fn limit(&self, limits: &Limits) -> Result<(), CgroupError> {
+    /// Sets the limits that are named, and leaves the others as they are.
+    ///
+    /// # Errors
+    /// What the kernel says, such as a controller that is not there.
+    pub fn limit(&self, limits: &Limits) -> Result<(), CgroupError> {
         if let Some(bytes) = limits.memory_bytes {
             self.write("memory.max", &bytes.to_string())?;
         }

@@ -90,6 +90,8 @@ pub enum PlannedSource {
         path: PathBuf,
         /// Nothing is mounted when it is not there.
         optional: bool,
+        /// The path has no link in it: one that is there now was put there by somebody else.
+        no_links: bool,
     },
     /// Memory.
     Tmpfs {

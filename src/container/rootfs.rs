@@ -346,8 +346,8 @@ fn add_mount(root: BorrowedFd<'_>, mount: &PlannedMount) -> Result<(), RootfsErr
             rustix::mount::mount("tmpfs", by_number, "tmpfs", flags, Some(options.as_c_str()))
                 .map_err(failed("tmpfs"))
         }
-        PlannedSource::Bind { path, optional } => {
-            let tree = match clone_tree(path) {
+        PlannedSource::Bind { path, optional, no_links } => {
+            let tree = match clone_tree(path, *no_links) {
                 Err(RootfsError::Source { source, .. })
                     if *optional && source.kind() == io::ErrorKind::NotFound =>
                 {
@@ -375,11 +375,18 @@ fn is_folder(fd: BorrowedFd<'_>, path: &Path) -> Result<bool, FsError> {
 }
 
 /// A private copy of the mounts at `path`, attached nowhere.
-fn clone_tree(path: &Path) -> Result<OwnedFd, RootfsError> {
+fn clone_tree(path: &Path, no_links: bool) -> Result<OwnedFd, RootfsError> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    rustix::mount::open_tree(rustix::fs::CWD, path, flags)
-        .map_err(|e| RootfsError::Source { path: path.to_owned(), source: e.into() })
+    let wrong = |e: rustix::io::Errno| RootfsError::Source { path: path.to_owned(), source: e.into() };
+    if !no_links {
+        return rustix::mount::open_tree(rustix::fs::CWD, path, flags).map_err(wrong);
+    }
+    let resolve = rustix::fs::ResolveFlags::NO_SYMLINKS;
+    let found =
+        rustix::fs::openat2(rustix::fs::CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+            .map_err(wrong)?;
+    rustix::mount::open_tree(&found, "", flags | OpenTreeFlags::AT_EMPTY_PATH).map_err(wrong)
 }
 
 /// Attaches a detached mount over what `target` refers to.
@@ -444,7 +451,7 @@ fn mount_point(root: BorrowedFd<'_>, path: &Path, folder: bool) -> Result<OwnedF
 fn write_file(scratch: &Path, target: &Path, text: &str) -> Result<OwnedFd, RootfsError> {
     let name: String = target.to_string_lossy().replace('/', "_");
     write_own(fs::open_dir(scratch)?.as_fd(), name.as_ref(), text)?;
-    clone_tree(&scratch.join(name))
+    clone_tree(&scratch.join(name), false)
 }
 
 /// Puts a file of ours over `target`: the image's own is neither followed nor changed (CVE-2025-24965).

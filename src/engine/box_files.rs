@@ -61,7 +61,7 @@ fn finish_file_task(
         Stream::Error => word.extend_from_slice(&some[..some.len().min(WORD_BYTES_MAX - word.len())]),
     };
     let garbled = |_| Error::new(ErrorKind::Corrupt, "what the sandbox says of the file is cut off");
-    match running.follow(Instant::now() + FILE_PATIENCE, Some(cancel), &mut take)? {
+    match running.follow(Instant::now() + FILE_PATIENCE, &[cancel], &mut take)? {
         Followed::Ended(0, _) => {
             let entry = serde_json::from_slice(&word).map_err(garbled)?;
             Ok(FileDone { entry, bytes })

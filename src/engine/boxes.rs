@@ -16,13 +16,16 @@ use rustix::net::Shutdown;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
+use crate::container::cgroup::Cgroup;
+use crate::container::delegation;
 use crate::container::exec::{Exec, ExecError, ExecRequest};
 use crate::container::limits::Limits;
-use crate::container::options::{EnvEntry, Network};
+use crate::container::options::{EnvEntry, HOST_IMAGE, Network};
 use crate::container::plan::REPORT_BYTES_MAX;
 use crate::engine::errands::{self, Input, Output, Running};
 use crate::engine::host::Host;
 use crate::engine::launch::{Finished, HolderSays};
+use crate::engine::reach;
 use crate::engine::sandboxes::{self, Policy};
 use crate::error::{Error, ErrorKind};
 use crate::sys::channel;
@@ -69,7 +72,51 @@ pub struct BoxRequest {
     pub programs: Vec<String>,
 }
 
+/// The most that sandboxes may have, and what they get when nothing else is asked.
+#[derive(Debug, Clone)]
+pub struct Ceiling {
+    /// Folders that may be workspaces, with what lies below, and whether only to read. No link is in them.
+    pub workspaces: Vec<(PathBuf, bool)>,
+    /// What else may be read, with what lies below.
+    pub read_only: Vec<PathBuf>,
+    /// Variables that every sandbox gets.
+    pub environment: Vec<String>,
+    /// The most of a network.
+    pub network: Network,
+    /// The most memory, and what is had without asking.
+    pub memory: Option<String>,
+    /// The same of processors.
+    pub cpus: Option<String>,
+    /// The same of processes.
+    pub pids: Option<String>,
+    /// The images that may be used, the first unless another is asked for; all when there are none.
+    pub images: Vec<String>,
+    /// A profile of system calls instead of the strict one.
+    pub seccomp: Option<PathBuf>,
+    /// Images may be fetched from registries.
+    pub pull: bool,
+    /// Sandboxes at once.
+    pub sandboxes_max: usize,
+}
+
 impl BoxRequest {
+    /// A sandbox that has all it may have.
+    pub fn at(ceiling: &Ceiling) -> Self {
+        Self {
+            workspaces: ceiling.workspaces.clone(),
+            read_only: Vec::new(),
+            read_write: Vec::new(),
+            environment: ceiling.environment.clone(),
+            network: ceiling.network,
+            memory: ceiling.memory.clone(),
+            cpus: ceiling.cpus.clone(),
+            pids: ceiling.pids.clone(),
+            image: ceiling.images.first().cloned().unwrap_or_else(|| HOST_IMAGE.to_owned()),
+            seccomp: ceiling.seccomp.clone(),
+            programs: Vec::new(),
+        }
+    }
+
     /// The policy that it asks for.
     ///
     /// # Errors
@@ -97,6 +144,18 @@ impl BoxRequest {
             hidden: Vec::new(),
         })
     }
+}
+
+/// A folder or file as the kernel finds it, without a link in its path: what requests are compared with.
+///
+/// # Errors
+/// When it is not there, or is never shown.
+pub fn real(host: &Host, path: &Path) -> Result<PathBuf, Error> {
+    let real = reach::walk(&host.cwd.join(path))?.real;
+    if real == Path::new("/") {
+        return Err(Error::new(ErrorKind::Usage, "the root folder is never shown to a sandbox"));
+    }
+    Ok(real)
 }
 
 /// The holder's whole life; gives its exit code. The socket to the owner is its standard input.
@@ -243,6 +302,25 @@ impl Sandbox {
         Running::begin(input, output, |stdio| {
             Exec::ask(request, stdio, |theirs| channel::send(self.socket.as_fd(), b"e", Some(theirs)))
         })
+    }
+
+    /// Sets the limits that are named.
+    ///
+    /// # Errors
+    /// `Unsupported` where the sandbox has no cgroup of its own, or what the kernel says.
+    pub fn set_limits(&self, host: &Host, limits: &Limits) -> Result<(), Error> {
+        let environment = delegation::Environment { uid: host.uid, runtime_dir: host.runtime.clone() };
+        let support = delegation::probe(&environment);
+        let found = match (support.mount(), &self.cgroup) {
+            (Some(mount), Some(path)) => Cgroup::open(mount, path)?,
+            _ => None,
+        };
+        let Some(cgroup) = found else {
+            let text = "the sandbox has no cgroup, so its limits cannot be changed";
+            return Err(Error::new(ErrorKind::Unsupported, text)
+                .hint("`cuddy doctor` says how this host can give it one"));
+        };
+        Ok(cgroup.limit(limits)?)
     }
 
     /// Asks everything in it to end, and ends what is still there after `grace`.

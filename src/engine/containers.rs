@@ -314,18 +314,20 @@ fn mounts(
                 if create && !path.exists() {
                     std::fs::create_dir_all(&path).map_err(|e| FsError::new("make the folder", &path, e))?;
                 }
-                PlannedSource::Bind { path, optional: false }
+                PlannedSource::Bind { path, optional: false, no_links: false }
             }
-            Source::Volume(Some(name)) => {
-                PlannedSource::Bind { path: make_volume(&host.data, name.as_str())?, optional: false }
-            }
+            Source::Volume(Some(name)) => PlannedSource::Bind {
+                path: make_volume(&host.data, name.as_str())?,
+                optional: false,
+                no_links: false,
+            },
             Source::Volume(None) => {
                 let mut random = [0_u8; 32];
                 fs::random_bytes(&mut random).map_err(|e| FsError::new("read", "/dev/urandom", e))?;
                 let name = ContainerId::from_bytes(&random);
                 let path = volume_data(&host.data, name.as_str());
                 own.push(name);
-                PlannedSource::Bind { path, optional: false }
+                PlannedSource::Bind { path, optional: false, no_links: false }
             }
         };
         planned.push(PlannedMount {

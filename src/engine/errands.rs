@@ -150,15 +150,15 @@ impl Running {
         self.exec.signal(signal);
     }
 
-    /// Gives the command its input and takes its output, until it ends, `until` comes, or `cancel` becomes
-    /// readable. It can be followed further afterwards.
+    /// Gives the command its input and takes its output, until it ends, `until` comes, or one of `cancel`
+    /// becomes readable. It can be followed further afterwards.
     ///
     /// # Errors
     /// What kept it from being started, or `State` when its sandbox has ended.
     pub fn follow(
         &mut self,
         until: Instant,
-        cancel: Option<BorrowedFd<'_>>,
+        cancel: &[BorrowedFd<'_>],
         take: Take<'_>,
     ) -> Result<Followed, Error> {
         loop {
@@ -193,7 +193,7 @@ impl Running {
     /// `Limit` when it does not die, or what following says.
     pub fn end(mut self, take: Take<'_>) -> Result<i32, Error> {
         self.exec.end();
-        match self.follow(Instant::now() + END_PATIENCE, None, take)? {
+        match self.follow(Instant::now() + END_PATIENCE, &[], take)? {
             Followed::Ended(code, _) => Ok(code),
             Followed::Deadline | Followed::Cancelled => {
                 Err(Error::new(ErrorKind::Limit, "the command does not end, although it was killed"))
@@ -202,9 +202,9 @@ impl Running {
     }
 
     /// What is ready: a word about the command, the wish that it end, its output, its input.
-    fn wait(&self, until: Instant, cancel: Option<BorrowedFd<'_>>) -> Result<[bool; 4], Error> {
+    fn wait(&self, until: Instant, cancel: &[BorrowedFd<'_>]) -> Result<[bool; 4], Error> {
         let mut watched = vec![PollFd::from_borrowed_fd(self.exec.fd(), PollFlags::IN)];
-        watched.extend(cancel.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        watched.extend(cancel.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         let streams = watched.len();
         watched.extend(self.streams.iter().flatten().map(|file| PollFd::new(file, PollFlags::IN)));
         let input = watched.len();

@@ -112,7 +112,7 @@ pub fn describe(account: &Account<'_>) -> HostImage {
 
 fn read_only(path: &Path, optional: bool) -> PlannedMount {
     PlannedMount {
-        what: PlannedSource::Bind { path: path.to_owned(), optional },
+        what: PlannedSource::Bind { path: path.to_owned(), optional, no_links: false },
         target: path.to_owned(),
         read_only: true,
         propagation: None,

@@ -103,7 +103,8 @@ fn credentials_path(host: &Host) -> Result<PathBuf, Error> {
     Ok(dir.join("config.json"))
 }
 
-fn network(host: &Host) -> Network {
+/// What the host lends to whoever asks other machines.
+pub fn network(host: &Host) -> Network {
     let either = |upper, lower| variable(host, upper).or_else(|| variable(host, lower));
     let proxy =
         |upper, lower| either(upper, lower).or_else(|| either("ALL_PROXY", "all_proxy")).map(Secret::new);

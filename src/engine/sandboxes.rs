@@ -121,6 +121,9 @@ pub struct FileAccess {
     pub writable: bool,
     /// What it is for.
     pub why: String,
+    /// It was compared with what is allowed: a link in its path would lead elsewhere.
+    #[serde(skip)]
+    pub no_links: bool,
 }
 
 /// Runs the tool in the foreground on our own standard input and output.
@@ -215,7 +218,8 @@ fn walls(seccomp: &SeccompChoice) -> Vec<String> {
     ]
 }
 
-fn enforced(host: &Host, limits: &Limits) -> Vec<String> {
+/// What each limit is and by what it is held on this host, one line each.
+pub fn enforced(host: &Host, limits: &Limits) -> Vec<String> {
     let environment = delegation::Environment { uid: host.uid, runtime_dir: host.runtime.clone() };
     let support = delegation::probe(&environment);
     let line = |resource: Resource| {
@@ -269,11 +273,12 @@ struct Decision {
 }
 
 /// The mounts that the policy names, as access.
-fn named(host: &Host, policy: &Policy) -> Result<Vec<FileAccess>, Error> {
+fn named(host: &Host, policy: &Policy, purpose: &Purpose) -> Result<Vec<FileAccess>, Error> {
+    let no_links = matches!(purpose, Purpose::Hold { .. });
     let mut files = Vec::new();
     let mut add = |flag: &'static str, path: &Path, writable: bool, why: &str| -> Result<(), Error> {
         let path = absolute(host, flag, path)?;
-        files.push(FileAccess { path, writable, why: why.to_owned() });
+        files.push(FileAccess { path, writable, why: why.to_owned(), no_links });
         Ok(())
     };
     for (path, read_only) in &policy.workspaces {
@@ -316,7 +321,7 @@ fn absolute(host: &Host, flag: &'static str, path: &Path) -> Result<PathBuf, Err
 }
 
 fn decide(host: &Host, policy: Policy, purpose: &Purpose, warn: Warn<'_>) -> Result<Decision, Undecided> {
-    let named = named(host, &policy)?;
+    let named = named(host, &policy, purpose)?;
     let mut ground = if policy.image == HOST_IMAGE {
         host_ground(host, &policy, purpose, &named)?
     } else {
@@ -339,13 +344,6 @@ fn decide(host: &Host, policy: Policy, purpose: &Purpose, warn: Warn<'_>) -> Res
     let program = ground.arguments.first().map(PathBuf::from).unwrap_or_default();
     let mut landlock: Vec<PathBuf> = WRITABLE.iter().map(PathBuf::from).collect();
     landlock.extend(files.iter().filter(|f| f.writable).map(|f| f.path.clone()));
-    let defaults = Limits {
-        memory_bytes: Some(MEMORY_BYTES_DEFAULT),
-        // Without one a tool could fill the host's swap.
-        memory_swap_bytes: Some(MEMORY_BYTES_DEFAULT),
-        cpu_quota: None,
-        pids: Some(PIDS_DEFAULT),
-    };
     let decided = Decided {
         verb: match purpose {
             Purpose::Run => "mcp run",
@@ -380,7 +378,7 @@ fn decide(host: &Host, policy: Policy, purpose: &Purpose, warn: Warn<'_>) -> Res
         shm_bytes: SHM_BYTES_DEFAULT,
         devices: Vec::new(),
         labels: Vec::new(),
-        limits: merge(&policy.limits, defaults),
+        limits: with_defaults(&policy.limits),
         unenforced: Unenforced::Refuse { named: policy.limits.resources() },
         init: true,
         umask: host.umask,
@@ -433,7 +431,8 @@ fn host_ground(
     };
     let path: Vec<String> = needs.path.iter().map(|p| p.display().to_string()).collect();
     let path = if path.is_empty() { PATH_DEFAULT.to_owned() } else { path.join(":") };
-    let needed = |m: &Mount| FileAccess { path: m.path.clone(), writable: false, why: m.why.clone() };
+    let needed =
+        |m: &Mount| FileAccess { path: m.path.clone(), writable: false, why: m.why.clone(), no_links: false };
     Ok(Ground {
         root: RootChoice::Empty(described.root),
         mounts: described.mounts,
@@ -552,14 +551,14 @@ fn hide(path: &Path) -> PlannedMount {
     let what = if path.is_dir() {
         PlannedSource::Tmpfs { options: "mode=000,size=4k,nr_inodes=1".to_owned(), exec: false }
     } else {
-        PlannedSource::Bind { path: "/dev/null".into(), optional: false }
+        PlannedSource::Bind { path: "/dev/null".into(), optional: false, no_links: false }
     };
     PlannedMount { what, target: path.to_owned(), read_only: true, propagation: None }
 }
 
 fn bind(file: &FileAccess) -> PlannedMount {
     PlannedMount {
-        what: PlannedSource::Bind { path: file.path.clone(), optional: false },
+        what: PlannedSource::Bind { path: file.path.clone(), optional: false, no_links: file.no_links },
         target: file.path.clone(),
         read_only: !file.writable,
         propagation: None,
@@ -599,7 +598,14 @@ fn ulimits() -> Vec<Ulimit> {
 }
 
 /// What was named, and the defaults for the rest.
-fn merge(named: &Limits, defaults: Limits) -> Limits {
+pub fn with_defaults(named: &Limits) -> Limits {
+    let defaults = Limits {
+        memory_bytes: Some(MEMORY_BYTES_DEFAULT),
+        // Without one a tool could fill the host's swap.
+        memory_swap_bytes: Some(MEMORY_BYTES_DEFAULT),
+        cpu_quota: None,
+        pids: Some(PIDS_DEFAULT),
+    };
     Limits {
         memory_bytes: named.memory_bytes.or(defaults.memory_bytes),
         memory_swap_bytes: named.memory_swap_bytes.or(defaults.memory_swap_bytes),

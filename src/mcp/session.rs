@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::error::{Error, ErrorKind};
 use crate::mcp::link::{FromUpstream, Gone, pass};
 
 /// Messages of clients and servers that wait for the hub.
@@ -174,8 +175,21 @@ pub enum Control {
     Opened(ConversationId, Face, Outbox),
     /// A conversation is over.
     Closed(ConversationId),
+    /// Somebody at another terminal wants something of a server: its name.
+    Order(Order, String, oneshot::Sender<Result<(), Error>>),
     /// Everything is to end.
     End,
+}
+
+/// What a server is to do for somebody at another terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// End, and stay so.
+    Stop,
+    /// Start, whatever happened before.
+    Start,
+    /// What of its definitions is accepted has changed.
+    Accepted,
 }
 
 /// Where fronts come in.
@@ -222,6 +236,17 @@ impl Door {
     /// Where servers report.
     pub fn events(&self) -> mpsc::Sender<Event> {
         self.events.clone()
+    }
+
+    /// Hands an order on, and says when it is carried out.
+    ///
+    /// # Errors
+    /// What the hub says; it has no such server, or is gone.
+    pub async fn order(&self, order: Order, server: String) -> Result<(), Error> {
+        let (done, answer) = oneshot::channel();
+        let gone = || Error::new(ErrorKind::State, "the gateway is ending");
+        self.control.send(Control::Order(order, server, done)).map_err(|_gone| gone())?;
+        answer.await.map_err(|_gone| gone())?
     }
 
     /// Asks everything to end.

@@ -527,15 +527,36 @@ const SIGNALS: i32 = 64;
 const REAL_TIME_FIRST: i32 = 34;
 
 fn default_effect(signal: i32) {
-    // SAFETY: SIG_DFL installs no handler, so no code of ours can run on a signal. The numbers
-    // that cannot be changed (KILL, STOP, the C library's own) are refused, which is fine.
-    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    /// Large enough for the kernel's `struct sigaction` everywhere; all zero is SIG_DFL, no flag, no mask.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const MASK_BYTES: usize = 8;
+    // Not the C library's call: it leaves out its own two signals, which posix_spawn(3) has ignored in
+    // whoever was started by a program with threads.
+    // SAFETY: rt_sigaction(2) reads a struct of at most 32 bytes behind the second pointer, which DEFAULT is,
+    // and writes nothing where the third is null. SIG_DFL installs no handler, so no code of ours can run on
+    // a signal. The numbers that cannot be changed (KILL, STOP) are refused, which is fine.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<u64>(), MASK_BYTES)
+    };
 }
 
 /// Lets children of ours be waited for: whoever started us may have asked the kernel to forget its own, and
 /// that outlasts exec (sigaction(2), `SIGCHLD`).
 pub fn keep_ended_children() {
     default_effect(libc::SIGCHLD);
+}
+
+/// Asks for SIGTERM when our parent ends, which must be `parent`: prctl(2), `PR_SET_PDEATHSIG`.
+///
+/// # Errors
+/// It is not our parent any more, or what the kernel says.
+pub fn end_with_parent(parent: i32) -> Result<(), ProcessError> {
+    let action = "end with the parent";
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|e| ProcessError::call(action, e))?;
+    // One that ended before we asked sends nothing.
+    let is_there = rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get() == parent);
+    if is_there { Ok(()) } else { Err(ProcessError::call(action, rustix::io::Errno::SRCH)) }
 }
 
 /// The signal of a number, the ones for programs' own use too.

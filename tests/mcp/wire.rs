@@ -22,15 +22,21 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Starts the program and shakes hands with it.
+    /// Starts the program and shakes hands with it, as a client that can do nothing.
     pub(crate) fn start(command: Command, place: &Place) -> Self {
+        Self::start_with(command, place, &json!({})).0
+    }
+
+    /// The same as a client with these capabilities; with what the server said of itself.
+    pub(crate) fn start_with(command: Command, place: &Place, capabilities: &Value) -> (Self, Value) {
         let mut session = Self::without_handshake(command, place);
         let client = json!({ "name": "wire", "version": "1" });
-        let hello = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client });
-        let reply = session.request("initialize", &hello);
+        let hello =
+            json!({ "protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": client });
+        let mut reply = session.request("initialize", &hello);
         assert!(reply.get("result").is_some(), "no handshake: {reply}");
         session.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
-        session
+        (session, reply["result"].take())
     }
 
     pub(crate) fn without_handshake(mut command: Command, place: &Place) -> Self {
@@ -67,8 +73,21 @@ impl Session {
 
     /// The reply to the request with this id; what else comes is kept.
     pub(crate) fn reply(&mut self, id: u64) -> Value {
-        let is_it = |message: &Value| message["id"] == json!(id) && message.get("method").is_none();
-        if let Some(at) = self.heard.iter().position(is_it) {
+        self.reply_to(&json!(id))
+    }
+
+    pub(crate) fn reply_to(&mut self, id: &Value) -> Value {
+        let is_it = |message: &Value| message["id"] == *id && message.get("method").is_none();
+        self.next(&format!("the reply to request {id}"), is_it)
+    }
+
+    /// The next request or notification of this method; what else comes is kept.
+    pub(crate) fn told(&mut self, method: &str) -> Value {
+        self.next(method, |message| message["method"] == method)
+    }
+
+    fn next(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.heard.iter().position(&is_it) {
             return self.heard.remove(at);
         }
         let until = Instant::now() + DEADLINE;
@@ -77,10 +96,10 @@ impl Session {
                 Ok(message) if is_it(&message) => return message,
                 Ok(message) => self.heard.push(message),
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("no reply to request {id}; heard {:.2000?}\n{}", self.heard, self.running.said())
+                    panic!("{what} does not come; heard {:.2000?}\n{}", self.heard, self.running.said())
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    panic!("the output ended before the reply to request {id}\n{}", self.running.said())
+                    panic!("the output ended before {what}\n{}", self.running.said())
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! Codex fills in no placeholder: text is meant as it stands, and secrets come from variables that are named.
 
 use crate::engine::config::document::{Node, Value, shown};
-use crate::engine::config::foreign::{self, Names, SECONDS_MAX};
+use crate::engine::config::foreign::{self, CommandText, Names, SECONDS_MAX};
 use crate::engine::config::servers::{GatewayConfig, ServerConfig, Transport};
 use crate::engine::config::table::{Reader, Table};
 
@@ -31,7 +31,8 @@ pub fn read(reader: &Reader<'_>) -> GatewayConfig {
             "name",
         ]);
         let enabled = table.truth("enabled").unwrap_or(true);
-        if let Some(mut server) = foreign::server(&table, name, reader.document.place_of_key(list.node, key))
+        if let Some(mut server) =
+            foreign::server(&table, name, reader.document.place_of_key(list.node, key), CommandText::Program)
         {
             rest(&table, &mut server);
             if enabled {
@@ -105,10 +106,10 @@ fn variable(reader: &Reader<'_>, node: &Node) -> Option<(String, String)> {
         reader.mistake(node, "no name of a variable", "write its name");
         return None;
     };
-    let value = reader.surroundings.environment.get(name);
+    let value = reader.surroundings.variable(name);
     if value.is_none() {
         let what = format!("the variable `{}` is not set", shown(name));
         reader.mistake(node, what, "set it where cuddy is started, or remove it");
     }
-    value.map(|value| (name.clone(), value.clone()))
+    value.map(|value| (name.clone(), value))
 }

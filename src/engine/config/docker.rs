@@ -146,8 +146,8 @@ fn variables(table: &Table<'_, '_>, policy: &mut ServerPolicy) {
             reader.mistake(item, "a secret without `env`", "say the variable that the server reads it from");
             continue;
         };
-        match reader.surroundings.environment.get(name) {
-            Some(value) => _ = policy.environment.insert(name.to_owned(), value.clone()),
+        match reader.surroundings.variable(name) {
+            Some(value) => _ = policy.environment.insert(name.to_owned(), value),
             None => {
                 let what =
                     format!("Docker's store of secrets cannot be read, and `{}` is not set", shown(name));

@@ -51,9 +51,23 @@ impl Names {
     }
 }
 
+/// What the text of `command` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandText {
+    /// The program, blanks and all.
+    Program,
+    /// A line that is split as a shell does.
+    Line,
+}
+
 /// A server from the keys that nearly every client has.
-pub fn server(table: &Table<'_, '_>, name: String, place: Place) -> Option<ServerConfig> {
-    let transport = transport(table)?;
+pub fn server(
+    table: &Table<'_, '_>,
+    name: String,
+    place: Place,
+    command: CommandText,
+) -> Option<ServerConfig> {
+    let transport = transport(table, command)?;
     let mut server = ServerConfig::new(name, place, transport);
     let given = table.node("env").map(|node| own::environment(table.reader, node)).unwrap_or_default();
     if let Some(extras) = table.node("cuddy").and_then(|node| table.reader.table(node)) {
@@ -67,7 +81,7 @@ pub fn server(table: &Table<'_, '_>, name: String, place: Place) -> Option<Serve
     Some(server)
 }
 
-fn transport(table: &Table<'_, '_>) -> Option<Transport> {
+fn transport(table: &Table<'_, '_>, text: CommandText) -> Option<Transport> {
     let reader = table.reader;
     let kind = table.node("type").or_else(|| table.node("transport"));
     let url = ["url", "serverUrl", "httpUrl"].into_iter().find_map(|name| table.node(name));
@@ -95,7 +109,7 @@ fn transport(table: &Table<'_, '_>) -> Option<Transport> {
     }
     match (command, url) {
         (Some(node), None) => {
-            let (command, mut line) = command_line(reader, node)?;
+            let (command, mut line) = command_line(reader, node, text)?;
             line.extend(args);
             Some(Transport::Stdio { command, args: line, cwd })
         }
@@ -120,14 +134,44 @@ fn transport(table: &Table<'_, '_>) -> Option<Transport> {
 }
 
 /// `command` as text or as a list.
-fn command_line(reader: &Reader<'_>, node: &Node) -> Option<(String, Vec<String>)> {
-    let mut line = if node.items().is_some() { reader.texts(node)? } else { vec![reader.text(node)?] };
+fn command_line(reader: &Reader<'_>, node: &Node, text: CommandText) -> Option<(String, Vec<String>)> {
+    let mut line = if node.items().is_some() {
+        reader.texts(node)?
+    } else if text == CommandText::Line {
+        let Some(words) = words(&reader.text(node)?) else {
+            reader.mistake(node, "a quote that is not closed", "close it");
+            return None;
+        };
+        words
+    } else {
+        vec![reader.text(node)?]
+    };
     if line.first().is_none_or(String::is_empty) {
         reader.mistake(node, "an empty command", "name the program");
         return None;
     }
     let command = line.remove(0);
     Some((command, line))
+}
+
+/// The words of a line, as a shell splits it; `None` when a quote is open.
+fn words(line: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut characters = line.chars();
+    while let Some(c) = characters.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => word.get_or_insert_default().push(characters.next()?),
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
 }
 
 /// Folders and files of a list, without those that are patterns: a mount has one place.
@@ -149,4 +193,41 @@ pub fn plain_paths(table: &Table<'_, '_>, name: &'static str) -> Vec<PathBuf> {
         Some(path)
     };
     items.iter().filter_map(path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_split_as_a_shell_does() {
+        for (line, expected) in [
+            ("a  b", Some(vec!["a", "b"])),
+            (" 'a b' c\\ d ", Some(vec!["a b", "c d"])),
+            ("a\"b 'c\"d ''", Some(vec!["ab 'cd", ""])),
+            ("\"a\\\"b\"", Some(vec!["a\"b"])),
+            ("'a", None),
+            ("a\\", None),
+            ("", Some(vec![])),
+        ] {
+            let words = words(line);
+            let words = words.as_ref().map(|words| words.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(words, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn names_become_legal_and_stay_recognisable() {
+        for (name, expected) in [
+            ("files", Some("files")),
+            ("My Server", Some("My_Server")),
+            ("@scope/name", Some("scope_name")),
+            ("-x", Some("x")),
+            ("日本", None),
+            ("", None),
+        ] {
+            assert_eq!(legal_name(name).as_deref(), expected, "{name}");
+        }
+        assert_eq!(legal_name(&"a".repeat(200)).unwrap().len(), NAME_BYTES_MAX);
+    }
 }

@@ -65,6 +65,7 @@ impl Format {
             Self::Codex | Self::Docker | Self::ToolHive | Self::ToolHiveProfile | Self::Srt => {
                 Dialect::Literal
             }
+            Self::Cuddy => Dialect::Ours,
             _ => Dialect::Braces,
         }
     }

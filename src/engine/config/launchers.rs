@@ -221,7 +221,9 @@ impl Line<'_, '_, '_> {
     fn variable(&self, server: &mut ServerConfig, given: &BTreeMap<String, String>, text: &str) {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
-            None => (text, given.get(text).or(self.table.reader.surroundings.environment.get(text)).cloned()),
+            None => {
+                (text, given.get(text).cloned().or_else(|| self.table.reader.surroundings.variable(text)))
+            }
         };
         match value {
             _ if name.is_empty() => self.mistake("a variable without a name", "write `NAME=VALUE` or `NAME`"),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::config::document::{Node, Value};
-use crate::engine::config::foreign::{self, Names, SECONDS_MAX};
+use crate::engine::config::foreign::{self, CommandText, Names, SECONDS_MAX};
 use crate::engine::config::servers::{GatewayConfig, ServerConfig};
 use crate::engine::config::table::Reader;
 
@@ -87,14 +87,15 @@ fn server<'d>(reader: &Reader<'d>, backend: &Node, name: String, node: &'d Node)
         reader.remark(node, "it is switched off, so it is left out");
         return None;
     }
-    let found = foreign::server(&table, name, reader.document.place(node)).map(|mut server| {
-        server.timeouts.call_ms =
-            table.seconds_as_ms("timeout", SECONDS_MAX).unwrap_or(server.timeouts.call_ms);
-        table.pass_over(&["http_read_timeout", "http_write_timeout"]);
-        server.tools.allow = table.texts("allowed_tools").or(server.tools.allow.take());
-        server.tools.deny.extend(table.texts("exclude_tools").unwrap_or_default());
-        server
-    });
+    let found =
+        foreign::server(&table, name, reader.document.place(node), CommandText::Line).map(|mut server| {
+            server.timeouts.call_ms =
+                table.seconds_as_ms("timeout", SECONDS_MAX).unwrap_or(server.timeouts.call_ms);
+            table.pass_over(&["http_read_timeout", "http_write_timeout"]);
+            server.tools.allow = table.texts("allowed_tools").or(server.tools.allow.take());
+            server.tools.deny.extend(table.texts("exclude_tools").unwrap_or_default());
+            server
+        });
     for key in ["allowed_tools", "exclude_tools"] {
         if let Some(node) = backend.get(key) {
             reader.remark(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::container::options::Network;
 use crate::engine::config::document::{Key, Node, Value};
-use crate::engine::config::foreign::{self, Names, SECONDS_MAX};
+use crate::engine::config::foreign::{self, CommandText, Names, SECONDS_MAX};
 use crate::engine::config::servers::{GatewayConfig, ServerConfig};
 use crate::engine::config::table::{Reader, Table};
 
@@ -72,7 +72,8 @@ fn servers<'d>(list: &Table<'_, 'd>, sandbox: Option<&'d Node>) -> Vec<ServerCon
         let Some(name) = names.take(reader, node, &key.name) else { continue };
         table.pass_over(&OF_CLIENTS);
         let enabled = table.truth("enabled").unwrap_or(true) && !table.truth("disabled").unwrap_or(false);
-        if let Some(mut server) = foreign::server(&table, name, reader.document.place_of_key(list.node, key))
+        if let Some(mut server) =
+            foreign::server(&table, name, reader.document.place_of_key(list.node, key), CommandText::Program)
         {
             rest(&table, &mut server, sandbox);
             if enabled {

@@ -198,7 +198,8 @@ fn transport(table: &Table<'_, '_>) -> Option<Transport> {
 /// Whether a text is an address that a server can be reached at.
 pub fn is_http(url: &str) -> bool {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+    // A placeholder that stays is looked at when it is filled in.
+    (rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')) || url.starts_with("${"))
         && !url.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
@@ -218,8 +219,8 @@ fn policy(table: &Table<'_, '_>, policy: &mut ServerPolicy) {
     policy.pids = table.whole("pids", 1..=4_000_000).or(policy.pids);
     policy.seccomp = table.path("seccomp").or(policy.seccomp.take());
     for name in table.texts("env_pass").unwrap_or_default() {
-        match reader.surroundings.environment.get(&name) {
-            Some(value) => _ = policy.environment.insert(name, value.clone()),
+        match reader.surroundings.variable(&name) {
+            Some(value) => _ = policy.environment.insert(name, value),
             None => {
                 if let Some(node) = table.node("env_pass") {
                     let right = "set it where cuddy is started, or take it off the list";

@@ -10,7 +10,7 @@ use crate::engine::config::format::{self, Format};
 use crate::engine::config::packages;
 use crate::engine::config::servers::{GatewayConfig, SERVERS_MAX, ServerPolicy};
 use crate::engine::config::table::Reader;
-use crate::engine::config::variables::Surroundings;
+use crate::engine::config::variables::{Filling, Surroundings};
 use crate::engine::host::Host;
 use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::fs;
@@ -33,18 +33,12 @@ pub enum ConfigError {
     #[error("more than {FILES_MAX} configuration files")]
     Files,
     /// What is written in them is wrong.
-    #[error("{}", list(.0))]
+    #[error("{} in the configuration", count(.0))]
     Mistakes(Vec<Mistake>),
 }
 
-fn list(mistakes: &[Mistake]) -> String {
-    let count = mistakes.len();
-    let head = if count == 1 {
-        "a mistake in the configuration".to_owned()
-    } else {
-        format!("{count} mistakes in the configuration")
-    };
-    mistakes.iter().fold(head, |text, mistake| format!("{text}\n  {mistake}"))
+fn count(mistakes: &[Mistake]) -> String {
+    if mistakes.len() == 1 { "a mistake".to_owned() } else { format!("{} mistakes", mistakes.len()) }
 }
 
 impl Fault for ConfigError {
@@ -59,7 +53,11 @@ impl Fault for ConfigError {
         match self {
             Self::File { .. } => vec!["name a file that you can read: `--config FILE`".to_owned()],
             Self::Files => vec!["put servers together in one file".to_owned()],
-            Self::Mistakes(_) => vec!["nothing was started; change these places and try again".to_owned()],
+            Self::Mistakes(mistakes) => {
+                let mut hints: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+                hints.push("nothing was started; change these places and try again".to_owned());
+                hints
+            }
         }
     }
 }
@@ -82,6 +80,7 @@ pub fn surroundings(host: &Host, inputs: BTreeMap<String, String>) -> Surroundin
         home: host.home.clone(),
         workspace: host.cwd.clone(),
         inputs,
+        filling: Filling::Values,
     }
 }
 
@@ -95,7 +94,7 @@ pub fn gateway(
     format: Option<Format>,
     inputs: BTreeMap<String, String>,
 ) -> Result<Read, Error> {
-    let (mut read, mut mistakes) = files_of(host, files, format, inputs)?;
+    let (mut read, mut mistakes) = files_of(host, files, format, &surroundings(host, inputs))?;
     for (file, _) in &read.policies {
         let what = "a policy without a server: nothing can be started with it";
         let right =
@@ -110,17 +109,13 @@ pub fn gateway(
     if mistakes.is_empty() { Ok(read) } else { Err(ConfigError::Mistakes(mistakes).into()) }
 }
 
-/// Reads files to convert them: a policy without a server is what it is.
+/// Reads files to write them anew: placeholders stay, and a policy without a server is what it is.
 ///
 /// # Errors
 /// [`ConfigError`], as [`gateway`].
-pub fn import(
-    host: &Host,
-    files: &[PathBuf],
-    format: Option<Format>,
-    inputs: BTreeMap<String, String>,
-) -> Result<Read, Error> {
-    let (read, mistakes) = files_of(host, files, format, inputs)?;
+pub fn import(host: &Host, files: &[PathBuf], format: Option<Format>) -> Result<Read, Error> {
+    let surroundings = Surroundings { filling: Filling::Names, ..surroundings(host, BTreeMap::new()) };
+    let (read, mistakes) = files_of(host, files, format, &surroundings)?;
     if mistakes.is_empty() { Ok(read) } else { Err(ConfigError::Mistakes(mistakes).into()) }
 }
 
@@ -128,19 +123,18 @@ fn files_of(
     host: &Host,
     files: &[PathBuf],
     format: Option<Format>,
-    inputs: BTreeMap<String, String>,
+    surroundings: &Surroundings,
 ) -> Result<(Read, Vec<Mistake>), Error> {
     if files.len() > FILES_MAX {
         return Err(ConfigError::Files.into());
     }
-    let surroundings = surroundings(host, inputs);
     let (mut read, mut mistakes) = (Read::default(), Vec::new());
     for file in files {
         let path = host.cwd.join(file);
         let bytes = fs::read_file(&path, FILE_BYTES_MAX);
         let bytes = bytes.map_err(|source| ConfigError::File { file: file.clone(), source })?;
         match std::str::from_utf8(&bytes) {
-            Ok(text) => one(&path, file, text, format, &surroundings, &mut read, &mut mistakes),
+            Ok(text) => one(&path, file, text, format, surroundings, &mut read, &mut mistakes),
             Err(e) => {
                 let what = format!("the byte {} is no UTF-8", e.valid_up_to());
                 mistakes.push(at_file(file, what, "save the file as UTF-8"));

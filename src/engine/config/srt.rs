@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use crate::container::options::Network;
 use crate::engine::config::document::Node;
 use crate::engine::config::foreign::plain_paths;
 use crate::engine::config::mcp_servers;
@@ -25,6 +26,10 @@ pub struct Settings {
     pub allowed_domains: Vec<String>,
     /// Variables that must not go in.
     pub hidden_variables: Vec<String>,
+    /// Whether `.git/config` may be written where its folder may.
+    pub allow_git_config: bool,
+    /// What is done about domains, in a word of ours that srt passes over: `"cuddy": {"network": …}`.
+    pub network: Option<Network>,
 }
 
 /// Whether a document is of this format.
@@ -48,9 +53,7 @@ pub fn read(reader: &Reader<'_>) -> Settings {
         if let Some(node) = files.node("disabled").filter(|node| node.value == true.into()) {
             files.reader.mistake(node, "files are always behind a wall here", "remove it");
         }
-        if let Some(node) = files.node("allowGitConfig").filter(|node| node.value == true.into()) {
-            reader.remark(node, "`.git/config` can be written wherever its folder can: it has no effect");
-        }
+        settings.allow_git_config = files.truth("allowGitConfig") == Some(true);
         files.close();
     }
     if let Some(network) = table.table("network") {
@@ -58,6 +61,10 @@ pub fn read(reader: &Reader<'_>) -> Settings {
     }
     if let Some(credentials) = table.table("credentials") {
         credentials_of(credentials, &mut settings);
+    }
+    if let Some(ours) = table.table("cuddy") {
+        settings.network = ours.word("network", &[("none", Network::None), ("host", Network::Host)]);
+        ours.close_ours();
     }
     // How srt works inside, and what holds on other systems.
     table.pass_over(&[

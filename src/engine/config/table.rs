@@ -174,6 +174,8 @@ impl<'d> Reader<'d> {
                 self.mistake(node, "`~` stands for no folder: no home folder is known", "write the path");
                 return None;
             }
+            // A placeholder that stays becomes a whole path when it is filled in.
+            _ if text.starts_with("${") => PathBuf::from(text),
             _ => self.base.join(text),
         };
         Some(tidy(&path))

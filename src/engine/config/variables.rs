@@ -9,9 +9,21 @@ use std::path::{Path, PathBuf};
 /// Longest text with its placeholders filled in, in bytes: what the kernel takes as one argument.
 pub const TEXT_BYTES_MAX: usize = 128 << 10;
 
+/// What becomes of placeholders.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Filling {
+    /// They become their values.
+    #[default]
+    Values,
+    /// They stay, written as our own format has them: for what is written out, where no secret belongs.
+    Names,
+}
+
 /// What placeholders may stand for.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
+    /// What becomes of placeholders.
+    pub filling: Filling,
     /// The environment.
     pub environment: BTreeMap<String, String>,
     /// The home folder.
@@ -22,6 +34,16 @@ pub struct Surroundings {
     pub inputs: BTreeMap<String, String>,
 }
 
+impl Surroundings {
+    /// The value of a variable, or its placeholder where those stay.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        match self.filling {
+            Filling::Values => self.environment.get(name).cloned(),
+            Filling::Names => Some(format!("${{env:{name}}}")),
+        }
+    }
+}
+
 /// Which placeholders a format has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -29,6 +51,8 @@ pub enum Dialect {
     Literal,
     /// `${env:X}`, `${X}`, `${X:-default}`, `${input:X}` and the folders.
     Braces,
+    /// The same, and `$${` for a `${` that is meant as it stands: our own.
+    Ours,
 }
 
 /// Why a text cannot be filled in.
@@ -51,14 +75,27 @@ impl Unfilled {
 /// # Errors
 /// [`Unfilled`] when one has no value, is none of ours or is not closed.
 pub fn fill(text: &str, dialect: Dialect, surroundings: &Surroundings) -> Result<String, Unfilled> {
-    if dialect == Dialect::Literal || !text.contains("${") {
+    if !text.contains("${") {
         return within(text.to_owned());
+    }
+    let stays = surroundings.filling == Filling::Names;
+    if dialect == Dialect::Literal {
+        return within(if stays { text.replace("${", "$${") } else { text.to_owned() });
     }
     let mut filled = String::new();
     let mut left = text;
     while let Some(at) = left.find("${") {
         let (before, after) = left.split_at(at);
         filled.push_str(before);
+        if dialect == Dialect::Ours && before.ends_with('$') {
+            // The first of the two signs goes; where placeholders stay it is needed again.
+            if !stays {
+                filled.pop();
+            }
+            filled.push_str("${");
+            left = &after[2..];
+            continue;
+        }
         let Some(end) = after.find('}') else {
             return Err(Unfilled::new("a placeholder without its `}`", "close it: `${env:NAME}`"));
         };
@@ -85,7 +122,11 @@ fn within(text: String) -> Result<String, Unfilled> {
 
 fn value(name: &str, surroundings: &Surroundings) -> Result<String, Unfilled> {
     let workspace = &surroundings.workspace;
+    let stays = surroundings.filling == Filling::Names;
     match name {
+        "workspaceFolder" | "cwd" if stays => return Ok("${workspaceFolder}".to_owned()),
+        "workspaceFolderBasename" if stays => return Ok("${workspaceFolderBasename}".to_owned()),
+        "userHome" | "home" if stays => return Ok("${userHome}".to_owned()),
         "workspaceFolder" | "cwd" => return path(workspace),
         "workspaceFolderBasename" => return path(Path::new(workspace.file_name().unwrap_or_default())),
         "userHome" | "home" => {
@@ -97,6 +138,9 @@ fn value(name: &str, surroundings: &Surroundings) -> Result<String, Unfilled> {
         _ => {}
     }
     if let Some(input) = name.strip_prefix("input:") {
+        if stays {
+            return Ok(format!("${{input:{input}}}"));
+        }
         let missing = || {
             Unfilled::new(
                 format!("the input `{input}` has no value, and nobody can be asked"),
@@ -114,6 +158,12 @@ fn value(name: &str, surroundings: &Surroundings) -> Result<String, Unfilled> {
             format!("`${{{}}}` is no placeholder that can be filled in", short(name)),
             "known are `${env:NAME}`, `${NAME:-default}`, `${input:NAME}`, `${workspaceFolder}`, `${userHome}`",
         ));
+    }
+    if stays {
+        return Ok(match default {
+            Some(default) => format!("${{{variable}:-{default}}}"),
+            None => format!("${{env:{variable}}}"),
+        });
     }
     match (surroundings.environment.get(variable), default) {
         (Some(value), None) => Ok(value.clone()),
@@ -148,7 +198,24 @@ mod tests {
             home: Some("/home/me".into()),
             workspace: "/w/project".into(),
             inputs: map(&[("key", "k")]),
+            ..Surroundings::default()
         }
+    }
+
+    #[test]
+    fn where_placeholders_stay_no_value_is_written_and_the_text_means_the_same_to_us() {
+        let names = Surroundings { filling: Filling::Names, ..surroundings() };
+        for (text, dialect, expected) in [
+            ("${TOKEN}-${NONE}", Dialect::Braces, "${env:TOKEN}-${env:NONE}"),
+            ("${X:-d}${input:q}${cwd}", Dialect::Braces, "${X:-d}${input:q}${workspaceFolder}"),
+            ("${TOKEN}", Dialect::Literal, "$${TOKEN}"),
+            ("$${TOKEN}", Dialect::Ours, "$${TOKEN}"),
+        ] {
+            let written = fill(text, dialect, &names).unwrap();
+            assert_eq!(written, expected);
+        }
+        assert_eq!(fill("a$${TOKEN}${EMPTY}", Dialect::Ours, &surroundings()).as_deref(), Ok("a${TOKEN}"));
+        assert_eq!(names.variable("TOKEN").as_deref(), Some("${env:TOKEN}"));
     }
 
     #[test]

@@ -672,7 +672,11 @@ fn broken_tls(url: &Url, source: io::Error) -> HttpError {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, HttpError> {
+/// The certificates in a file of PEM.
+///
+/// # Errors
+/// When it cannot be read, or holds none.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, HttpError> {
     let pem = read_file(path, CERTIFICATES_BYTES_MAX)?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
     if found.is_empty() { Err(HttpError::Pem { path: path.to_owned() }) } else { Ok(found) }

@@ -46,11 +46,16 @@ impl Getent {
         Self { program, known: Mutex::default() }
     }
 
+    /// Looks a name up anew when it is next asked for: its addresses may have changed.
+    pub fn forget(&self, host: &str) {
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(host);
+    }
+
     /// Every address of a host, best first.
     ///
     /// # Errors
     /// [`ResolveError`].
-    fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
+    pub fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = bare.parse() {
             return Ok(vec![address]);

@@ -43,7 +43,8 @@ pub struct Envelope<'m> {
     pub id: Option<&'m str>,
     /// The method; requests and notifications.
     pub method: Cow<'m, str>,
-    params: Option<&'m str>,
+    /// The parameters as they are written.
+    pub params: Option<&'m str>,
     error: Option<&'m str>,
 }
 

@@ -386,6 +386,7 @@ mod tests {
                         outboxes.remove(&id);
                         let _told = closed.send(id);
                     }
+                    Some(Control::Order(..)) => {}
                     Some(Control::End) | None => return,
                 },
                 event = inside.events.recv() => match event {

@@ -13,7 +13,7 @@ const PARAM: &str = "mcp-param-";
 /// What stands around a value that no header could carry.
 const ENCODED: (&str, &str) = ("=?base64?", "?=");
 /// Largest whole number that every reader of JSON reads alike: 2^53 - 1.
-const WHOLE_MAX: i64 = (1 << 53) - 1;
+const WHOLE_MAX: u64 = (1 << 53) - 1;
 /// How deep a schema is looked through.
 const DEPTH_MAX: usize = 64;
 /// Mirrored arguments of one tool.
@@ -211,10 +211,8 @@ pub fn headers(body: &Body<'_>, mirrored: &[Mirrored]) -> Vec<(HeaderName, Heade
         match at(body.arguments, path) {
             Some(Value::String(text)) => push(header, text),
             Some(Value::Bool(is)) => push(header, if *is { "true" } else { "false" }),
-            Some(Value::Number(number)) => {
-                if number.as_i64().is_some_and(|n| n.abs() <= WHOLE_MAX) {
-                    push(header, &number.to_string());
-                }
+            Some(Value::Number(number)) if number.as_i64().is_some_and(|n| n.unsigned_abs() <= WHOLE_MAX) => {
+                push(header, &number.to_string());
             }
             _ => {}
         }

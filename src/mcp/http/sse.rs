@@ -71,6 +71,11 @@ impl Reader {
         }
     }
 
+    /// What it holds of an event that is not complete, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.line.len() + self.data.as_ref().map_or(0, Vec::len)
+    }
+
     /// Takes a piece; gives what it completed, in order.
     ///
     /// # Errors
@@ -84,8 +89,7 @@ impl Reader {
             }
             let end = piece.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
             let part = &piece[..end.unwrap_or(piece.len())];
-            let held = self.line.len() + self.data.as_ref().map_or(0, Vec::len);
-            if held + part.len() > self.bytes_max {
+            if self.held_bytes() + part.len() > self.bytes_max {
                 return Err(TooLong { bytes_max: self.bytes_max });
             }
             self.line.extend_from_slice(part);
