@@ -288,7 +288,8 @@ impl Hub {
             if what != "tool" {
                 return Some((n, own.to_owned()));
             }
-            let renamed = rules.rename.iter().find(|(_, shown)| *shown == own).map(|(original, _)| original.as_str());
+            let renamed =
+                rules.rename.iter().find(|(_, shown)| *shown == own).map(|(original, _)| original.as_str());
             let own = renamed.or_else(|| (!rules.rename.contains_key(own)).then_some(own))?;
             rules.shows(own).then(|| (n, own.to_owned()))
         });
