@@ -125,7 +125,8 @@ fn carry_out(parsed: Cuddy) -> i32 {
 }
 
 fn gateway(host: &Host, args: McpGateway) -> Result<(), Error> {
-    let read = read::gateway(host, &args.config, None, mcp_config::inputs(&args.input)?)?;
+    let format = mcp_config::format(args.format.as_deref())?;
+    let read = read::gateway(host, &args.config, format, mcp_config::inputs(&args.input)?)?;
     read.remarks.iter().for_each(|remark| terminal::print_warning(&remark.to_string()));
     let http = args.http.map(|address| HttpAsked {
         request: HttpRequest {

@@ -772,6 +772,9 @@ pub struct McpGateway {
     /// Configuration of servers, in any format that `mcp import` reads; may be given more than once
     #[arg(long, value_name = "FILE", required = true)]
     pub config: Vec<PathBuf>,
+    /// The format of all of them, when it is not to be recognised: one of those of `mcp import`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
     /// Listen for HTTP instead of standard input: 127.0.0.1:8808, unix:/path
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<String>,
