@@ -9,7 +9,9 @@ use crate::engine::offer::Kind;
 use crate::mcp::era::{self, Era, gravity};
 use crate::mcp::instances::said;
 use crate::mcp::link::FromUpstream;
-use crate::mcp::message::{Change, Message, Object, Shape, error_response, our_number, response};
+use crate::mcp::message::{
+    Change, Message, Object, Shape, error_response, notification, our_number, response,
+};
 use crate::mcp::session::{ConversationId, InstanceId};
 use crate::mcp::state::{CallEnd, CallId, Called, Hub, Life, Purpose, ScopeId};
 
@@ -160,7 +162,7 @@ impl Hub {
                     Some(error) => error_response(Some(&call.client_id), &error),
                     None => message.object.with(&own_id).into_bytes(),
                 };
-                return Some(Answer::Final(bytes, CallEnd::Refused));
+                return Some(Answer::Final(bytes, CallEnd::Error(code_of(error))));
             }
         };
         let end = if result.contains("\"isError\"") && is_tool_error(result) {
@@ -255,7 +257,10 @@ impl Hub {
         if call.instance.is_some() {
             let server = &mut self.servers[call.server];
             server.calls += 1;
-            server.errors += u64::from(matches!(end, CallEnd::Refused | CallEnd::Lost | CallEnd::TimedOut));
+            server.errors += u64::from(matches!(
+                end,
+                CallEnd::Error(_) | CallEnd::Refused | CallEnd::Lost | CallEnd::TimedOut
+            ));
             self.world.called(&Called {
                 server: call.server,
                 client: &call.client,
@@ -389,7 +394,7 @@ impl Hub {
     fn tell_updated(&mut self, scope: ScopeId, address: &str, params: &str) {
         let method = "notifications/resources/updated";
         if let Some(owner) = self.scopes.get(&scope).and_then(|scope| scope.owner) {
-            self.tell(owner, crate::mcp::message::notification(method, params), None, false);
+            self.mention(owner, notification(method, params), None);
         }
         // What changed may lie below what was asked for.
         let below = |wanted: &String| address.starts_with(wanted.as_str());
@@ -402,6 +407,11 @@ impl Hub {
             self.mention(to, message.object.text().as_bytes().to_vec(), about.as_deref());
         }
     }
+}
+
+/// The code of an error object; 0 for one without.
+fn code_of(error: &str) -> i64 {
+    Object::parse(error).ok().and_then(|object| object.get("code")?.parse().ok()).unwrap_or(0)
 }
 
 fn is_tool_error(result: &str) -> bool {
