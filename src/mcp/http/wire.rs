@@ -263,6 +263,8 @@ impl Wire {
                         .connect_to(SocketAddr::new(address, port), url.is_https().then(|| url.host()))
                         .await
                     {
+                        // Whose certificate is not accepted at one address is not asked at another.
+                        Err(error) if error.kind() == ErrorKind::Denied => return Err(error),
                         Err(error) => last = Some(error),
                         good => return good,
                     }
