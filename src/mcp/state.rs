@@ -116,6 +116,8 @@ pub struct Server {
     pub known: HashMap<Era, Arc<Offer>>,
     /// The era that it turned out to speak to modern clients.
     pub modern_probe: Option<Era>,
+    /// The era that it must be asked in first: asked in the other one, it ended.
+    pub opener: Option<Era>,
     /// Failures in a row.
     pub failures: u32,
     /// It is not started before.
@@ -464,6 +466,7 @@ impl Hub {
                 config,
                 known,
                 modern_probe,
+                opener: None,
                 failures: 0,
                 not_before: None,
                 reason: None,

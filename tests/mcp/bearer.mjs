@@ -1,7 +1,8 @@
 // Loaded before the conformance suite (`node --import`): every request carries the token of the gateway.
-// The suite has no option for it; both of its ways to send use undici's dispatcher.
+// The suite has no option for it: `fetch` and undici share a dispatcher, and some scenarios use `http.request`.
 
-import { createRequire } from "node:module";
+import http from "node:http";
+import { createRequire, syncBuiltinESMExports } from "node:module";
 
 const suite = createRequire(`${process.env.CUDDY_TEST_SUITE}/package.json`);
 const { Agent, setGlobalDispatcher } = suite("undici");
@@ -15,3 +16,7 @@ function withToken(headers) {
 setGlobalDispatcher(
   new Agent().compose((dispatch) => (options, handler) => dispatch({ ...options, headers: withToken(options.headers) }, handler)),
 );
+
+const request = http.request;
+http.request = (options, ...rest) => request({ ...options, headers: withToken(options.headers) }, ...rest);
+syncBuiltinESMExports();
