@@ -673,10 +673,11 @@ fn no_secret_is_written_where_placeholders_stay() {
 
 #[test]
 fn every_example_is_read_and_its_servers_are_there() {
-    let expected: [(&str, Format, &[&str]); 7] = [
+    let expected: [(&str, Format, &[&str]); 8] = [
         ("cuddy.toml", Format::Cuddy, &["files", "memory", "fetch", "notes", "tickets"]),
         ("plain.json", Format::McpServers, &["files", "time", "github"]),
         ("mcp-run.json", Format::McpServers, &["files", "memory", "time"]),
+        ("serve.json", Format::McpServers, &["sandboxes"]),
         ("cursor.mcp.json", Format::McpServers, &["files", "time"]),
         ("vscode.mcp.json", Format::VsCode, &["files", "time"]),
         ("massgen.yaml", Format::MassGen, &["files", "weather", "time"]),

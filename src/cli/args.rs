@@ -781,6 +781,9 @@ pub struct McpGateway {
     /// File of the token that clients of HTTP show; made when there is none
     #[arg(long, value_name = "FILE", requires = "http")]
     pub http_token_file: Option<PathBuf>,
+    /// Answer everybody on this machine who can connect: any of its users, any program
+    #[arg(long, requires = "http", conflicts_with = "http_token_file")]
+    pub http_no_token: bool,
     /// Listen where other machines can reach it
     #[arg(long, requires = "http")]
     pub http_expose: bool,
