@@ -309,7 +309,7 @@ fn held(named: &[FileAccess], hidden: &[PathBuf]) -> Vec<FileAccess> {
         for folder in path.ancestors().skip(1) {
             match named.iter().rfind(|file| file.path == folder) {
                 Some(around) if around.writable => {
-                    held.extend(between.drain(..).map(|folder| (folder, path)));
+                    held.extend(between.drain(..).map(|folder| (folder, (path, around.no_links))));
                     break;
                 }
                 Some(_) => break,
@@ -317,9 +317,10 @@ fn held(named: &[FileAccess], hidden: &[PathBuf]) -> Vec<FileAccess> {
             }
         }
     }
-    let file = |(folder, path): (&Path, &PathBuf)| FileAccess {
+    let file = |(folder, (path, no_links)): (&Path, (&PathBuf, bool))| FileAccess {
         path: folder.to_owned(),
         writable: true,
+        no_links,
         why: format!("stays where it is, for `{}` lies in it", path.display()),
     };
     held.into_iter().map(file).collect()
@@ -351,7 +352,10 @@ fn absolute(host: &Host, flag: &'static str, path: &Path) -> Result<PathBuf, Err
 }
 
 fn decide(host: &Host, policy: Policy, purpose: &Purpose, warn: Warn<'_>) -> Result<Decision, Undecided> {
-    let named = named(host, &policy, purpose)?;
+    let mut named = named(host, &policy, purpose)?;
+    let hidden = hidden(host, &policy)?;
+    named.extend(held(&named, &hidden));
+    named.sort_by_key(depth);
     let mut ground = if policy.image == HOST_IMAGE {
         host_ground(host, &policy, purpose, &named)?
     } else {
@@ -663,11 +667,16 @@ mod tests {
 
     #[test]
     fn no_folder_around_what_is_kept_can_be_moved_away() {
-        let file = |path: &str, writable| FileAccess { path: path.into(), writable, why: String::new() };
+        let file = |path: &str, writable| FileAccess {
+            path: path.into(),
+            writable,
+            no_links: true,
+            why: String::new(),
+        };
         let named = [file("/w", true), file("/w/a/b/ro", false), file("/r", false), file("/r/x/in", false)];
         let held = held(&named, &["/w/c/hidden".into(), "/w/top".into(), "/elsewhere/x".into()]);
         let paths: Vec<&Path> = held.iter().map(|file| file.path.as_path()).collect();
         assert_eq!(paths, ["/w/a", "/w/a/b", "/w/c"].map(Path::new));
-        assert!(held.iter().all(|file| file.writable));
+        assert!(held.iter().all(|file| file.writable && file.no_links));
     }
 }
