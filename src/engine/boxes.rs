@@ -137,7 +137,6 @@ impl BoxRequest {
             workspaces: self.workspaces.clone(),
             read_only: self.read_only.clone(),
             read_write: self.read_write.clone(),
-            hidden: Vec::new(),
             environment: self.environment.iter().map(|e| EnvEntry::parse(e)).collect::<Result<_, _>>()?,
             network: self.network,
             limits,

@@ -119,7 +119,8 @@ impl Workspace {
             kind => return Err(crate::workspace::root::not_regular(&spot.asked, kind)),
         };
         let way = folder.relative().as_os_str().as_bytes().to_vec();
-        let fd = open_folder(base, &way).map_err(|e| Refusal::kernel("open", &spot.asked, e.raw_os_error()))?;
+        let fd =
+            open_folder(base, &way).map_err(|e| Refusal::kernel("open", &spot.asked, e.raw_os_error()))?;
         let mut prefix = String::from_utf8_lossy(&way).into_owned();
         if root > 0 {
             // A relative path would mean the first root.
@@ -204,7 +205,8 @@ impl Workspace {
                 let (kept, _) = gather(&self.start(&scope), &self.index, &wanted, patience);
                 let files = kept.iter().flat_map(|folder| folder.iter());
                 let files = files.filter(|(name, kind)| {
-                    *kind == Kind::File && Language::of(Path::new(std::ffi::OsStr::from_bytes(name))).is_some()
+                    *kind == Kind::File
+                        && Language::of(Path::new(std::ffi::OsStr::from_bytes(name))).is_some()
                 });
                 names.extend(files.map(|(name, _)| name.to_vec()));
             }
@@ -218,10 +220,8 @@ impl Workspace {
     }
 
     fn outline(&self, scope: &Scope, name: &[u8], path: &str) -> Result<Outline, Refusal> {
-        let source = crate::workspace::sweep::Source {
-            root: self.roots.root(scope.root).fd(),
-            name: String::new(),
-        };
+        let source =
+            crate::workspace::sweep::Source { root: self.roots.root(scope.root).fd(), name: String::new() };
         let mut bytes = Vec::new();
         let way = joined(&scope.way, name);
         let whole = crate::workspace::sweep::read(&source, &way, PARSE_BYTES_MAX, &mut bytes)
@@ -296,7 +296,9 @@ impl Workspace {
             let (kept, walked) = gather(&self.start(scope), &self.index, &wanted, patience);
             let mut languages: BTreeMap<&'static str, u64> = BTreeMap::new();
             let mut files = 0;
-            for (name, _) in kept.iter().flat_map(|folder| folder.iter()).filter(|(_, kind)| *kind == Kind::File) {
+            for (name, _) in
+                kept.iter().flat_map(|folder| folder.iter()).filter(|(_, kind)| *kind == Kind::File)
+            {
                 files += 1;
                 if let Some(language) = Language::of(Path::new(std::ffi::OsStr::from_bytes(name))) {
                     *languages.entry(language.word()).or_default() += 1;
