@@ -160,7 +160,8 @@ impl Hub {
                     Some(error) => error_response(Some(&call.client_id), &error),
                     None => message.object.with(&own_id).into_bytes(),
                 };
-                return Some(Answer::Final(bytes, CallEnd::Refused));
+                let code = Object::parse(error).ok().and_then(|e| e.get("code")?.trim().parse().ok());
+                return Some(Answer::Final(bytes, CallEnd::Error(code.unwrap_or_default())));
             }
         };
         let end = if result.contains("\"isError\"") && is_tool_error(result) {
@@ -255,7 +256,10 @@ impl Hub {
         if call.instance.is_some() {
             let server = &mut self.servers[call.server];
             server.calls += 1;
-            server.errors += u64::from(matches!(end, CallEnd::Refused | CallEnd::Lost | CallEnd::TimedOut));
+            server.errors += u64::from(matches!(
+                end,
+                CallEnd::Refused | CallEnd::Error(_) | CallEnd::Lost | CallEnd::TimedOut
+            ));
             (self.world.called)(&Called {
                 server: call.server,
                 client: &call.client,

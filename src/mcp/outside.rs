@@ -172,6 +172,7 @@ impl Outside {
                 CallEnd::Done => CallOutcome::Done,
                 CallEnd::ToolError => CallOutcome::ToolError,
                 CallEnd::Refused => CallOutcome::Refused,
+                CallEnd::Error(code) => CallOutcome::Error(code),
                 CallEnd::Lost => CallOutcome::Lost,
                 CallEnd::TimedOut => CallOutcome::TimedOut,
                 CallEnd::Cancelled => CallOutcome::Cancelled,
@@ -203,8 +204,11 @@ impl Outside {
 
     fn withheld(&self, server: usize, offer: &Offer) -> Withheld {
         // What cannot be read was not accepted.
-        let accepted = self.catalogue.accepted(self.print(server, Era::Legacy)).unwrap_or(None);
-        Withheld::of(accepted.as_ref(), offer)
+        let accepted = self.catalogue.accepted(self.print(server, Era::Legacy)).unwrap_or_else(|fault| {
+            (self.tell)(&Error::from(fault).to_string());
+            Vec::new()
+        });
+        Withheld::of(&accepted, offer)
     }
 }
 

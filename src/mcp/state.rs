@@ -74,7 +74,9 @@ pub enum CallEnd {
     Done,
     /// The tool says that it failed.
     ToolError,
-    /// The server answered with an error.
+    /// The server answered with an error of this code.
+    Error(i64),
+    /// The gateway answered with an error.
     Refused,
     /// The server ended, or was never there.
     Lost,
