@@ -459,6 +459,25 @@ fn nothing_above_what_the_server_was_started_with_can_be_asked_for() {
 }
 
 #[test]
+fn files_of_the_workspaces_can_be_changed_without_a_sandbox_and_a_sandbox_sees_it() {
+    let (_host, workspace, mut server) = served(&[]);
+    let file = workspace.join("note.txt");
+    server.good("write_file", json!({ "path": file, "content": "from outside" }));
+    let name = server.create(json!({}));
+    let asked = json!({ "sandbox": name, "script": "cat note.txt; echo ', from inside' >> note.txt" });
+    assert_eq!(stdout(&server.good("sandbox_exec", asked)), "from outside");
+    let read = server.raw("read_text_file", json!({ "path": file }));
+    assert!(read["content"][0]["text"].as_str().unwrap_or_default().contains("from inside"), "{read}");
+    let (_host, _workspace, mut alone) = served(&["--no-files"]);
+    let tools = alone.request("tools/list", json!({}));
+    let names = tools["tools"].as_array().expect("a list").iter().filter_map(|tool| tool["name"].as_str());
+    assert!(
+        names.clone().count() > 10
+            && names.clone().all(|n| n.starts_with("sandbox_") || n.starts_with("image_"))
+    );
+}
+
+#[test]
 fn a_command_that_never_stops_writing_harms_only_itself() {
     let (_host, _workspace, mut server) = served(&[]);
     let name = server.create(json!({}));

@@ -197,7 +197,7 @@ impl Reply {
     }
 
     /// About as many bytes as it has on the wire.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let content: usize = self.content.iter().map(weight).sum();
         content + self.structured.as_ref().map_or(0, weight)
     }
