@@ -355,6 +355,10 @@ pub mod engine {
     pub mod drafts;
     /// ● Write, edit, patch, move, copy, delete; undo and history; transactions.
     pub mod changes;
+    /// ● What is asked of a workspace without changing it: search, symbols, maps, suggestions.
+    pub mod finding;
+    /// ● Snapshots of a workspace, what changed since a moment, and the way back.
+    pub mod moments;
     /// ● The audit read back: what was done, and whether the record is whole.
     pub mod trail;
     /// ○ How a gateway and its servers stand, for people and for Prometheus.

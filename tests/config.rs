@@ -264,7 +264,7 @@ ui: {display_type: simple}
 // ── launchers ───────────────────────────────────────────────────────────────────────────────────
 
 fn launcher(command: &str, args: &[&str], rest: &str) -> Outcome {
-    let args = serde_json::to_string(args).unwrap();
+    let args = serde_json::to_string(args).expect("text is JSON");
     read("l.json", &format!(r#"{{"mcpServers": {{"s": {{"command": "{command}", "args": {args}{rest}}}}}}}"#))
 }
 
@@ -520,8 +520,8 @@ proptest! {
 // ── our own words ───────────────────────────────────────────────────────────────────────────────
 
 fn schema() -> serde_json::Value {
-    let text = std::fs::read_to_string("docs/schema/mcp.schema.json").unwrap();
-    serde_json::from_str(&text).unwrap()
+    let text = std::fs::read_to_string("docs/schema/mcp.schema.json").expect("it is in the project");
+    serde_json::from_str(&text).expect("it is JSON")
 }
 
 /// A value that a schema allows, as TOML.
@@ -531,8 +531,8 @@ fn sample(schema: &serde_json::Value) -> String {
         return value.to_string();
     }
     let kind = match &schema["type"] {
-        serde_json::Value::Array(kinds) => kinds[0].as_str().unwrap(),
-        kind => kind.as_str().unwrap(),
+        serde_json::Value::Array(kinds) => kinds[0].as_str().expect("a word"),
+        kind => kind.as_str().expect("a word"),
     };
     match kind {
         "integer" => schema["maximum"].to_string(),
