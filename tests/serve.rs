@@ -15,7 +15,7 @@ mod client;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -323,6 +323,36 @@ fn processes_inside_cannot_stop_what_holds_them() {
     assert!(done["structuredContent"].is_object(), "{done}");
     let done = server.good("sandbox_exec", json!({ "sandbox": name, "script": "cat /proc/1/comm" }));
     assert_eq!(stdout(&done), "init\n");
+}
+
+// CVE-2019-5736.
+#[test]
+fn who_hunts_for_the_programs_of_commands_that_are_brought_in_finds_none_to_write() {
+    let (_host, workspace, mut server) = served(&[]);
+    let script = workspace.join("by-our-own-program");
+    fs::write(&script, "#!/proc/self/exe\n").expect("ours");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
+    let name = server.create(json!({}));
+    let hunt = "while [ ! -e stop ]; do for p in /proc/[0-9]*; do \
+                if (: >> $p/exe) 2>/dev/null; then echo open $p; fi; done; done; echo looked";
+    let hunter = json!({ "sandbox": name, "script": hunt, "background": true });
+    let hunter = server.good("sandbox_exec", hunter)["exec"].clone();
+    for _ in 0..20 {
+        for command in [script.to_str().expect("ASCII"), "/proc/self/exe", "true"] {
+            server.raw("sandbox_exec", json!({ "sandbox": name, "command": [command] }));
+        }
+    }
+    let stop = json!({ "sandbox": name, "path": workspace.join("stop"), "content": "" });
+    server.good("sandbox_write", stop);
+    let mut seen = json!({ "state": "running", "next_cursor": 0 });
+    let mut text = String::new();
+    while seen["state"] == "running" {
+        let asked =
+            json!({ "sandbox": name, "exec": hunter, "cursor": seen["next_cursor"], "wait_ms": 20_000 });
+        seen = server.good("sandbox_logs", asked);
+        text.push_str(&stdout(&seen));
+    }
+    assert_eq!(text, "looked\n");
 }
 
 #[test]
