@@ -245,7 +245,7 @@ pub struct Failure {
     pub retryable: bool,
     /// What more there is to say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<Value>,
+    pub data: Option<Box<Value>>,
 }
 
 impl Failure {
@@ -279,7 +279,7 @@ impl Failure {
     /// The same with what more there is to say.
     #[must_use]
     pub fn data(mut self, data: Value) -> Self {
-        self.data = Some(data);
+        self.data = Some(Box::new(data));
         self
     }
 }
