@@ -457,6 +457,21 @@ pub mod mcp {
     /// ● Calls as spans for OpenTelemetry, by OTLP over HTTP.
     #[cfg(feature = "otel")]
     pub mod otel;
+    /// The tools of a workspace.
+    pub mod workspace {
+        /// ○ How the reference server words things.
+        pub mod node;
+        /// ○ Which tools there are, in which profile, and their schemas.
+        pub mod schema;
+        /// ● The tools of the reference server.
+        pub mod compat;
+        /// ● MassGen's six tools.
+        pub mod massgen;
+        /// ● Edits and patches of many files, undo, transactions.
+        pub mod editing;
+        /// ● The server: which tool is which function.
+        pub mod serve;
+    }
     /// `mcp serve`: sandboxes for an orchestrator.
     pub mod serve {
         /// ● The tools as they are listed: names, schemas, hints.
@@ -480,21 +495,6 @@ pub mod mcp {
     pub mod outside;
     /// ● `mcp gateway`: the hub, its outside and one front.
     pub mod gateway;
-    /// The tools of a workspace.
-    pub mod workspace {
-        /// ○ How the reference server words things.
-        pub mod node;
-        /// ○ Which tools there are, in which profile, and their schemas.
-        pub mod schema;
-        /// ● The tools of the reference server.
-        pub mod compat;
-        /// ● MassGen's six tools.
-        pub mod massgen;
-        /// ● Edits and patches of many files, undo, transactions.
-        pub mod editing;
-        /// ● The server: which tool is which function.
-        pub mod serve;
-    }
 }
 
 /// The command line.

@@ -764,6 +764,9 @@ pub struct McpServe {
     /// Most sandboxes at once
     #[arg(long, value_name = "NUMBER", default_value = "16")]
     pub sandboxes: usize,
+    /// Leave out the tools that read and change files of the workspace folders without a sandbox
+    #[arg(long)]
+    pub no_files: bool,
 }
 
 /// `mcp gateway`
