@@ -142,7 +142,6 @@ impl BoxRequest {
             limits,
             image: self.image.clone(),
             seccomp: self.seccomp.clone(),
-            hidden: Vec::new(),
         })
     }
 }

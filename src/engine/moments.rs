@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::engine::workspaces::Workspace;
 use crate::workspace::change::Operation;
-use crate::workspace::commit::{Content, Pulse, Step};
+use crate::workspace::change::Pulse;
+use crate::workspace::commit::{Content, Step};
 use crate::workspace::files::before;
 use crate::workspace::journal::random_name;
 use crate::workspace::manifest::{Difference, Head, Item, Key, Manifest, What, differences};
