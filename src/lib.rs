@@ -490,6 +490,8 @@ pub mod mcp {
         pub mod massgen;
         /// ● Edits and patches of many files, undo, transactions.
         pub mod editing;
+        /// ● Search, symbols, maps, suggestions, status, snapshots.
+        pub mod finding;
         /// ● The server: which tool is which function.
         pub mod serve;
     }
@@ -542,6 +544,8 @@ pub mod cli {
     pub mod catalogue;
     /// ● `audit show`, `audit verify`.
     pub mod audit;
+    /// ● `workspace status`, `search`, `outline`, `map`, `history`, `undo`.
+    pub mod workspace;
     /// ● `doctor`, `version`, `system`.
     pub mod system;
 }

@@ -26,6 +26,33 @@ use crate::workspace::symbols;
 use crate::workspace::syntax::PARSE_BYTES_MAX;
 use crate::workspace::walk::{Start, Wanted, gather, joined};
 
+// ── what surfaces ask and get, by its name here ─────────────────────────────────────────────────
+
+/// How long a caller waits.
+pub type Waiting<'a> = Patience<'a>;
+/// How far an answer came.
+pub type End = Ended;
+/// What is searched for in contents.
+pub type ContentQuery = Query;
+/// How letters are compared.
+pub type Letters = search::Case;
+/// What a search answers with.
+pub type SearchMode = search::Mode;
+/// Where a search goes on.
+pub type SearchMark = search::Mark;
+/// What a search found.
+pub type SearchFound = search::Found;
+/// Which symbols are asked for.
+pub type SymbolQuery = symbols::Asked;
+/// Which files are asked for.
+pub type FilesQuery = suggest::Asked;
+/// What a map shall show.
+pub type MapQuery = map::Asked;
+/// A map.
+pub type CodeMap = Map;
+/// The symbols of one file.
+pub type FileOutline = Outline;
+
 /// Paths of one question.
 pub const PATHS_MAX: usize = 100;
 /// Files of one outline.
@@ -56,6 +83,11 @@ impl<T> Answer<T> {
     pub fn path(&self, place: usize, path: &[u8]) -> String {
         let prefix = self.prefixes.get(place).map_or("", String::as_str);
         format!("{prefix}{}", String::from_utf8_lossy(path))
+    }
+
+    /// The same of a name in a folder.
+    pub fn path_in(&self, place: usize, folder: &[u8], name: &[u8]) -> String {
+        self.path(place, &joined(folder, name))
     }
 }
 
@@ -119,7 +151,8 @@ impl Workspace {
             kind => return Err(crate::workspace::root::not_regular(&spot.asked, kind)),
         };
         let way = folder.relative().as_os_str().as_bytes().to_vec();
-        let fd = open_folder(base, &way).map_err(|e| Refusal::kernel("open", &spot.asked, e.raw_os_error()))?;
+        let fd =
+            open_folder(base, &way).map_err(|e| Refusal::kernel("open", &spot.asked, e.raw_os_error()))?;
         let mut prefix = String::from_utf8_lossy(&way).into_owned();
         if root > 0 {
             // A relative path would mean the first root.
@@ -204,7 +237,8 @@ impl Workspace {
                 let (kept, _) = gather(&self.start(&scope), &self.index, &wanted, patience);
                 let files = kept.iter().flat_map(|folder| folder.iter());
                 let files = files.filter(|(name, kind)| {
-                    *kind == Kind::File && Language::of(Path::new(std::ffi::OsStr::from_bytes(name))).is_some()
+                    *kind == Kind::File
+                        && Language::of(Path::new(std::ffi::OsStr::from_bytes(name))).is_some()
                 });
                 names.extend(files.map(|(name, _)| name.to_vec()));
             }
@@ -218,10 +252,8 @@ impl Workspace {
     }
 
     fn outline(&self, scope: &Scope, name: &[u8], path: &str) -> Result<Outline, Refusal> {
-        let source = crate::workspace::sweep::Source {
-            root: self.roots.root(scope.root).fd(),
-            name: String::new(),
-        };
+        let source =
+            crate::workspace::sweep::Source { root: self.roots.root(scope.root).fd(), name: String::new() };
         let mut bytes = Vec::new();
         let way = joined(&scope.way, name);
         let whole = crate::workspace::sweep::read(&source, &way, PARSE_BYTES_MAX, &mut bytes)
@@ -296,7 +328,9 @@ impl Workspace {
             let (kept, walked) = gather(&self.start(scope), &self.index, &wanted, patience);
             let mut languages: BTreeMap<&'static str, u64> = BTreeMap::new();
             let mut files = 0;
-            for (name, _) in kept.iter().flat_map(|folder| folder.iter()).filter(|(_, kind)| *kind == Kind::File) {
+            for (name, _) in
+                kept.iter().flat_map(|folder| folder.iter()).filter(|(_, kind)| *kind == Kind::File)
+            {
                 files += 1;
                 if let Some(language) = Language::of(Path::new(std::ffi::OsStr::from_bytes(name))) {
                     *languages.entry(language.word()).or_default() += 1;

@@ -61,7 +61,11 @@ impl Workspace {
     fn sources(&self) -> Vec<Source<'_>> {
         let names: Vec<String> =
             self.roots.all().map(|(_, paths)| paths.given.to_string_lossy().into_owned()).collect();
-        names.into_iter().enumerate().map(|(n, name)| Source { root: self.roots.root(n).fd(), name }).collect()
+        names
+            .into_iter()
+            .enumerate()
+            .map(|(n, name)| Source { root: self.roots.root(n).fd(), name })
+            .collect()
     }
 
     /// A path of a manifest, as a client can name it.
@@ -116,7 +120,12 @@ impl Workspace {
     ///
     /// # Errors
     /// `Quota`, `Timeout`, `Cancelled`.
-    pub fn snapshot_create(&self, label: &str, ignores: bool, patience: &Patience<'_>) -> Result<Head, Refusal> {
+    pub fn snapshot_create(
+        &self,
+        label: &str,
+        ignores: bool,
+        patience: &Patience<'_>,
+    ) -> Result<Head, Refusal> {
         let id = random_name()?;
         self.store().create(&self.sources(), &self.index, (&id, label), ignores, patience)
     }
@@ -157,7 +166,12 @@ impl Workspace {
         Ok(all.into_iter().filter(|changed| self.is_wanted(&wanted, &changed.path)).collect())
     }
 
-    fn now(&self, old: &Manifest, sources: &[Source<'_>], patience: &Patience<'_>) -> Result<Manifest, Refusal> {
+    fn now(
+        &self,
+        old: &Manifest,
+        sources: &[Source<'_>],
+        patience: &Patience<'_>,
+    ) -> Result<Manifest, Refusal> {
         let now = sweep(sources, &self.index, "now", old.head.ignores, patience)?;
         if now.head.roots != old.head.roots {
             return Err(Refusal::new(Code::NoSnapshot, "the snapshot is of other folders"));
@@ -197,7 +211,8 @@ impl Workspace {
         let mut buffer = Vec::new();
         let mut same = |key: &Key, before: &Item, _: &Item| {
             let source = sources.get(key.0 as usize);
-            before.hash.is_some() && before.hash == source.and_then(|source| hash(source, &key.1, &mut buffer))
+            before.hash.is_some()
+                && before.hash == source.and_then(|source| hash(source, &key.1, &mut buffer))
         };
         let found = differences(&old, &now, &mut same);
         let chosen: Vec<(&Key, Difference)> =
@@ -226,7 +241,8 @@ impl Workspace {
     fn spot_of(&self, (root, path): &Key) -> Result<Spot, Refusal> {
         use std::os::unix::ffi::OsStrExt;
         let inside = Inside::new(Path::new(std::ffi::OsStr::from_bytes(path)));
-        let inside = inside.ok_or_else(|| Refusal::new(Code::Failed, "the snapshot has a path that is none"))?;
+        let inside =
+            inside.ok_or_else(|| Refusal::new(Code::Failed, "the snapshot has a path that is none"))?;
         Ok(self.roots.spot(*root as usize, inside))
     }
 
@@ -252,7 +268,9 @@ impl Workspace {
                 }
                 What::Folder => {
                     let text = format!("`{}` was a file and is a folder now", spot.asked);
-                    return Err(Refusal::new(Code::Conflict, text).at(&spot.asked).hint("move it away first"));
+                    return Err(Refusal::new(Code::Conflict, text)
+                        .at(&spot.asked)
+                        .hint("move it away first"));
                 }
             }
         }

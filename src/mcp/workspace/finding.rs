@@ -10,20 +10,17 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::engine::finding::Answer;
+use crate::engine::finding::{
+    Answer, CodeMap, ContentQuery, End, FileOutline, FilesQuery, Letters, MapQuery, SearchFound, SearchMark,
+    SearchMode, SymbolQuery, Waiting,
+};
 use crate::engine::moments::Changed;
 use crate::engine::workspaces::Workspace;
 use crate::mcp::toolbox::{Context, Hints, Lane, Reply, Tool, arguments as parsed};
 use crate::mcp::workspace::schema::Profile;
-use crate::mcp::workspace::serve::refused;
 use crate::workspace::change::Pulse;
 use crate::workspace::manifest::Head;
-use crate::workspace::map;
-use crate::workspace::outline::Outline;
-use crate::workspace::patience::{Ended, Patience};
 use crate::workspace::refusal::{Code, Refusal};
-use crate::workspace::search::{Case, Found, Mark, Mode, Query};
-use crate::workspace::{suggest, symbols};
 
 /// How long a search may take where nothing else was said, in milliseconds.
 const TIMEOUT_MS: u64 = 30_000;
@@ -121,7 +118,14 @@ fn all() -> Vec<Tool> {
             &[],
             json!({"budget_tokens": count(), "focus": texts(), "paths": texts()}),
         ),
-        tool("workspace_status", "Workspace Status", "Roots, file counts, languages, what is cached.", read, &[], json!({})),
+        tool(
+            "workspace_status",
+            "Workspace Status",
+            "Roots, file counts, languages, what is cached.",
+            read,
+            &[],
+            json!({}),
+        ),
         tool(
             "changes_since",
             "Changes Since",
@@ -138,7 +142,14 @@ fn all() -> Vec<Tool> {
             &[],
             json!({"label": text(), "gitignore": flag()}),
         ),
-        tool("snapshot_list", "List Snapshots", "Snapshots that are kept, with method and cost.", read, &[], json!({})),
+        tool(
+            "snapshot_list",
+            "List Snapshots",
+            "Snapshots that are kept, with method and cost.",
+            read,
+            &[],
+            json!({}),
+        ),
         tool(
             "snapshot_diff",
             "Compare Snapshot",
@@ -201,6 +212,12 @@ pub fn call(
     Some(done.unwrap_or_else(|refusal| refused(&refusal)))
 }
 
+/// A refusal as a reply: the line for people first, the rest for programs.
+fn refused(refusal: &Refusal) -> Reply {
+    let hint = refusal.hint.as_ref().map(|hint| format!("\n{hint}")).unwrap_or_default();
+    Reply { is_error: true, ..Reply::both(format!("{}{hint}", refusal.message), refusal.to_json()) }
+}
+
 fn arguments<T: DeserializeOwned>(map: &Map<String, Value>) -> Result<T, Refusal> {
     parsed(map.clone()).map_err(|failure| Refusal::new(Code::BadRequest, failure.message))
 }
@@ -250,12 +267,12 @@ fn unknown(what: &str, text: &str) -> Refusal {
 }
 
 /// A place in an answer as a text that a client only hands back.
-fn cursor_of(mark: &Mark) -> String {
+fn cursor_of(mark: &SearchMark) -> String {
     let head = format!("{}\0{}\0", mark.start, mark.line);
     URL_SAFE_NO_PAD.encode([head.as_bytes(), &mark.folder, b"\0", &mark.name].concat())
 }
 
-fn mark_of(cursor: &str) -> Result<Mark, Refusal> {
+fn mark_of(cursor: &str) -> Result<SearchMark, Refusal> {
     let wrong = || unknown("cursor of this server", cursor);
     let bytes = URL_SAFE_NO_PAD.decode(cursor).ok().ok_or_else(wrong)?;
     let mut parts = bytes.splitn(4, |byte| *byte == 0);
@@ -263,7 +280,7 @@ fn mark_of(cursor: &str) -> Result<Mark, Refusal> {
     let (start, line, folder, name) = (next()?, next()?, next()?.to_vec(), next()?.to_vec());
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<u64>().ok());
     let start = number(start).and_then(|n| usize::try_from(n).ok()).ok_or_else(wrong)?;
-    Ok(Mark { start, folder, name, line: number(line).ok_or_else(wrong)? })
+    Ok(SearchMark { start, folder, name, line: number(line).ok_or_else(wrong)? })
 }
 
 #[derive(Deserialize)]
@@ -341,7 +358,7 @@ struct MomentArguments {
 
 impl Asker<'_> {
     /// Calls `ask` with the patience of this call.
-    fn patiently<T>(&self, timeout_ms: u64, ask: impl FnOnce(&Patience<'_>) -> T) -> T {
+    fn patiently<T>(&self, timeout_ms: u64, ask: impl FnOnce(&Waiting<'_>) -> T) -> T {
         let cancelled = || self.context.is_cancelled();
         let progress = |done: u64, of: Option<u64>| {
             #[expect(clippy::cast_precision_loss, reason = "progress needs no last digit")]
@@ -351,8 +368,8 @@ impl Asker<'_> {
         let quiet = |_: u64, _: Option<u64>| {};
         let wait = Some(Duration::from_millis(timeout_ms.min(TIMEOUT_MS_MAX)));
         match self.context.wants_progress() {
-            true => ask(&Patience::new(wait, &cancelled, &progress)),
-            false => ask(&Patience::new(wait, &cancelled, &quiet)),
+            true => ask(&Waiting::new(wait, &cancelled, &progress)),
+            false => ask(&Waiting::new(wait, &cancelled, &quiet)),
         }
     }
 
@@ -372,17 +389,17 @@ impl Asker<'_> {
 
     fn search(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
         let asked: SearchArguments = arguments(map)?;
-        let query = Query {
+        let query = ContentQuery {
             case: match asked.case.as_str() {
-                "exact" => Case::Exact,
-                "ignore" => Case::Ignored,
-                "smart" => Case::Smart,
+                "exact" => Letters::Exact,
+                "ignore" => Letters::Ignored,
+                "smart" => Letters::Smart,
                 other => return Err(unknown("`case`: exact, ignore, smart", other)),
             },
             mode: match asked.mode.as_str() {
-                "lines" => Mode::Lines,
-                "files" => Mode::Files,
-                "count" => Mode::Count,
+                "lines" => SearchMode::Lines,
+                "files" => SearchMode::Files,
+                "count" => SearchMode::Count,
                 other => return Err(unknown("`mode`: lines, files, count", other)),
             },
             pattern: asked.pattern,
@@ -398,18 +415,21 @@ impl Asker<'_> {
             reply_bytes_max: self.max_reply / 2,
             after: asked.cursor.as_deref().map(mark_of).transpose()?,
         };
-        let ask = |patience: &Patience<'_>| self.workspace.search_content(&asked.paths, &query, patience);
+        let ask = |patience: &Waiting<'_>| self.workspace.search_content(&asked.paths, &query, patience);
         let answer = self.patiently(asked.timeout_ms, ask)?;
         Ok(found(&answer, query.mode))
     }
 
     fn find_files(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
         let asked: NearArguments = arguments(map)?;
-        let (path, limit) = (asked.path.as_deref().unwrap_or("."), asked.limit.unwrap_or(20).clamp(1, LIMIT_MAX));
-        let ask = |patience: &Patience<'_>| self.workspace.find_near(path, &asked.query, limit, patience);
+        let (path, limit) =
+            (asked.path.as_deref().unwrap_or("."), asked.limit.unwrap_or(20).clamp(1, LIMIT_MAX));
+        let ask = |patience: &Waiting<'_>| self.workspace.find_near(path, &asked.query, limit, patience);
         let answer = self.patiently(TIMEOUT_MS, ask)?;
-        let paths: Vec<String> = answer.found.iter().map(|near| answer.path(0, near.path.as_bytes())).collect();
-        let files = paths.iter().zip(&answer.found).map(|(path, near)| json!({"path": path, "score": near.score}));
+        let paths: Vec<String> =
+            answer.found.iter().map(|near| answer.path(0, near.path.as_bytes())).collect();
+        let files =
+            paths.iter().zip(&answer.found).map(|(path, near)| json!({"path": path, "score": near.score}));
         let structured = json!({"files": files.collect::<Vec<_>>()});
         let text = if paths.is_empty() { "No matches found".to_owned() } else { paths.join("\n") };
         Ok(Reply::both(self.cut(text), structured))
@@ -417,7 +437,8 @@ impl Asker<'_> {
 
     fn outline(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
         let asked: OutlineArguments = arguments(map)?;
-        let outlines = self.patiently(TIMEOUT_MS, |patience| self.workspace.outlines(&asked.paths, patience))?;
+        let outlines =
+            self.patiently(TIMEOUT_MS, |patience| self.workspace.outlines(&asked.paths, patience))?;
         let (mut text, mut files) = (String::new(), Vec::new());
         for (path, outline) in &outlines {
             match outline {
@@ -444,7 +465,7 @@ impl Asker<'_> {
 
     fn find_symbol(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
         let asked: SymbolArguments = arguments(map)?;
-        let question = symbols::Asked {
+        let question = SymbolQuery {
             name_path: asked.name_path,
             contains: asked.contains,
             kinds: asked.kinds,
@@ -452,7 +473,7 @@ impl Asker<'_> {
             uses: asked.refs,
             limit: asked.limit.unwrap_or(50).clamp(1, LIMIT_MAX),
         };
-        let ask = |patience: &Patience<'_>| self.workspace.find_symbol(&asked.paths, &question, patience);
+        let ask = |patience: &Waiting<'_>| self.workspace.find_symbol(&asked.paths, &question, patience);
         let answer = self.patiently(TIMEOUT_MS, ask)?;
         let found = &answer.found;
         let (mut text, mut definitions) = (String::new(), Vec::new());
@@ -460,7 +481,10 @@ impl Asker<'_> {
             let path = answer.path(definition.place, &definition.path);
             let (first, last) = definition.lines;
             let name = definition.names.join("/");
-            text.push_str(&format!("{path}:{first}-{last} {} {name}: {}\n", definition.kind, definition.signature));
+            text.push_str(&format!(
+                "{path}:{first}-{last} {} {name}: {}\n",
+                definition.kind, definition.signature
+            ));
             if let Some(body) = &definition.body {
                 text.push_str(&format!("{body}\n"));
             }
@@ -473,7 +497,12 @@ impl Asker<'_> {
         if question.uses {
             text.push_str("lines that hold the name (text, not resolved):\n");
             for used in &found.uses {
-                text.push_str(&format!("{}:{}: {}\n", answer.path(used.place, &used.path), used.line, used.text));
+                text.push_str(&format!(
+                    "{}:{}: {}\n",
+                    answer.path(used.place, &used.path),
+                    used.line,
+                    used.text
+                ));
             }
         }
         let structured = json!({"definitions": definitions, "definitions_total": found.definitions_total,
@@ -485,14 +514,16 @@ impl Asker<'_> {
     fn suggest(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
         let asked: SuggestArguments = arguments(map)?;
         let limit = asked.k.unwrap_or(10).clamp(1, 200);
-        let question = suggest::Asked { task: asked.task, seeds: asked.seeds, limit };
-        let ask = |patience: &Patience<'_>| self.workspace.suggest_files(&asked.paths, &question, patience);
+        let question = FilesQuery { task: asked.task, seeds: asked.seeds, limit };
+        let ask = |patience: &Waiting<'_>| self.workspace.suggest_files(&asked.paths, &question, patience);
         let answer = self.patiently(TIMEOUT_MS, ask)?;
         let (mut text, mut files) = (String::new(), Vec::new());
         for one in &answer.found.suggestions {
             let path = answer.path(one.place, one.path.as_bytes());
             text.push_str(&format!("{path}  ({})\n", one.reasons.join("; ")));
-            files.push(json!({"path": path, "score": (one.score * 1000.0).round() / 1000.0, "reasons": one.reasons}));
+            files.push(
+                json!({"path": path, "score": (one.score * 1000.0).round() / 1000.0, "reasons": one.reasons}),
+            );
         }
         if files.is_empty() {
             text.push_str("nothing speaks for any file");
@@ -505,8 +536,8 @@ impl Asker<'_> {
     fn map(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
         let asked: MapArguments = arguments(map)?;
         let budget_tokens = asked.budget_tokens.unwrap_or(2000).clamp(50, MAP_TOKENS_MAX);
-        let question = map::Asked { budget_tokens, focus: asked.focus };
-        let ask = |patience: &Patience<'_>| self.workspace.map(&asked.paths, &question, patience);
+        let question = MapQuery { budget_tokens, focus: asked.focus };
+        let ask = |patience: &Waiting<'_>| self.workspace.map(&asked.paths, &question, patience);
         let answer = self.patiently(TIMEOUT_MS, ask)?;
         let found = &answer.found;
         let structured = json!({"files_total": found.files_total, "symbols_total": found.symbols_total,
@@ -519,26 +550,40 @@ impl Asker<'_> {
         let (mut text, mut roots) = (String::new(), Vec::new());
         for root in &status.roots {
             let access = if root.is_writable { "read-write" } else { "read-only" };
-            let languages: Vec<_> = root.languages.iter().map(|(name, count)| format!("{name} {count}")).collect();
-            text.push_str(&format!("{} {access}: {} files, {} folders\n", root.path, root.files, root.folders));
+            let languages: Vec<_> =
+                root.languages.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            text.push_str(&format!(
+                "{} {access}: {} files, {} folders\n",
+                root.path, root.files, root.folders
+            ));
             if !languages.is_empty() {
                 text.push_str(&format!("  {}\n", languages.join(", ")));
             }
-            roots.push(json!({"path": root.path, "mode": access, "files": root.files, "folders": root.folders,
-                "unreadable": root.unreadable, "languages": root.languages.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
-                "ended": root.ended.word()}));
+            let by_language: std::collections::BTreeMap<_, _> = root.languages.iter().copied().collect();
+            roots.push(
+                json!({"path": root.path, "mode": access, "files": root.files, "folders": root.folders,
+                "unreadable": root.unreadable, "languages": by_language,
+                "ended": root.ended.word()}),
+            );
         }
         let known = status.known;
         let index = json!({"folders": known.folders, "bytes": known.bytes, "bytes_max": known.bytes_max,
             "hits": known.hits, "misses": known.misses});
-        text.push_str(&format!("index: {} folders, {} bytes; nothing is watched, each answer is checked\n", known.folders, known.bytes));
-        Ok(Reply::both(text, json!({"roots": roots, "index": index, "map_bytes": status.map_bytes, "watch": "none"})))
+        text.push_str(&format!(
+            "index: {} folders, {} bytes; nothing is watched, each answer is checked\n",
+            known.folders, known.bytes
+        ));
+        Ok(Reply::both(
+            text,
+            json!({"roots": roots, "index": index, "map_bytes": status.map_bytes, "watch": "none"}),
+        ))
     }
 
     fn changes_since(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
         let asked: MomentArguments = arguments(map)?;
         let ignores = asked.gitignore.unwrap_or(true);
-        let ask = |patience: &Patience<'_>| self.workspace.changes_since(asked.token.as_deref(), ignores, patience);
+        let ask =
+            |patience: &Waiting<'_>| self.workspace.changes_since(asked.token.as_deref(), ignores, patience);
         let since = self.patiently(TIMEOUT_MS, ask)?;
         let (mut text, list) = changed(&since.changed);
         if asked.token.is_none() {
@@ -546,13 +591,16 @@ impl Asker<'_> {
         }
         text.push_str(&format!("token: {}", since.token));
         let total = since.changed.len();
-        Ok(Reply::both(self.cut(text), json!({"token": since.token, "changed": list, "total": total, "files": since.files})))
+        Ok(Reply::both(
+            self.cut(text),
+            json!({"token": since.token, "changed": list, "total": total, "files": since.files}),
+        ))
     }
 
     fn snapshot_create(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
         let asked: MomentArguments = arguments(map)?;
         let ignores = asked.gitignore.unwrap_or(true);
-        let ask = |patience: &Patience<'_>| self.workspace.snapshot_create(&asked.label, ignores, patience);
+        let ask = |patience: &Waiting<'_>| self.workspace.snapshot_create(&asked.label, ignores, patience);
         let head = self.patiently(TIMEOUT_MS_MAX, ask)?;
         Ok(Reply::both(snapshot_line(&head), snapshot_json(&head)))
     }
@@ -567,7 +615,7 @@ impl Asker<'_> {
 
     fn snapshot_diff(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
         let asked: MomentArguments = arguments(map)?;
-        let ask = |patience: &Patience<'_>| {
+        let ask = |patience: &Waiting<'_>| {
             self.workspace.snapshot_diff(&asked.from, asked.to.as_deref(), &asked.paths, patience)
         };
         let found = self.patiently(TIMEOUT_MS, ask)?;
@@ -578,7 +626,7 @@ impl Asker<'_> {
     fn snapshot_restore(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
         let asked: MomentArguments = arguments(map)?;
         let pulse = || if self.context.is_cancelled() { Pulse::Cancel } else { Pulse::Go };
-        let ask = |patience: &Patience<'_>| {
+        let ask = |patience: &Waiting<'_>| {
             self.workspace.snapshot_restore(&asked.id, &asked.paths, asked.dry_run, patience, &pulse)
         };
         let restored = self.patiently(TIMEOUT_MS_MAX, ask)?;
@@ -590,7 +638,10 @@ impl Asker<'_> {
             None => "nothing had changed\n".to_owned(),
         };
         let total = restored.changed.len();
-        Ok(Reply::both(self.cut(format!("{head}{list_text}")), json!({"op": op, "changed": list, "total": total})))
+        Ok(Reply::both(
+            self.cut(format!("{head}{list_text}")),
+            json!({"op": op, "changed": list, "total": total}),
+        ))
     }
 
     fn snapshot_remove(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
@@ -602,34 +653,38 @@ impl Asker<'_> {
 }
 
 /// Hits as grep prints them.
-fn found(answer: &Answer<Found>, mode: Mode) -> Reply {
+fn found(answer: &Answer<SearchFound>, mode: SearchMode) -> Reply {
     let found = &answer.found;
     let (mut text, mut files, mut matches) = (String::new(), Vec::new(), 0_u64);
     for file in &found.files {
-        let path = answer.path(file.start, &crate::workspace::walk::joined(&file.folder, &file.name));
+        let path = answer.path_in(file.start, &file.folder, &file.name);
         match mode {
-            Mode::Files => text.push_str(&format!("{path}\n")),
-            Mode::Count => text.push_str(&format!("{path}:{}\n", file.count)),
-            Mode::Lines => {
+            SearchMode::Files => text.push_str(&format!("{path}\n")),
+            SearchMode::Count => text.push_str(&format!("{path}:{}\n", file.count)),
+            SearchMode::Lines => {
                 for hit in &file.hits {
-                    hit.before.iter().for_each(|line| text.push_str(&format!("{path}-{}-{}\n", line.number, line.text)));
+                    hit.before
+                        .iter()
+                        .for_each(|line| text.push_str(&format!("{path}-{}-{}\n", line.number, line.text)));
                     text.push_str(&format!("{path}:{}:{}\n", hit.line.number, hit.line.text));
-                    hit.after.iter().for_each(|line| text.push_str(&format!("{path}-{}-{}\n", line.number, line.text)));
+                    hit.after
+                        .iter()
+                        .for_each(|line| text.push_str(&format!("{path}-{}-{}\n", line.number, line.text)));
                 }
             }
         }
-        matches += if mode == Mode::Lines { file.hits.len() as u64 } else { file.count };
+        matches += if mode == SearchMode::Lines { file.hits.len() as u64 } else { file.count };
         let places: Vec<_> = file.hits.iter().map(|hit| json!([hit.line.number, hit.column])).collect();
         files.push(match mode {
-            Mode::Lines => json!({"path": path, "hits": places}),
-            Mode::Count => json!({"path": path, "count": file.count}),
-            Mode::Files => json!({"path": path}),
+            SearchMode::Lines => json!({"path": path, "hits": places}),
+            SearchMode::Count => json!({"path": path, "count": file.count}),
+            SearchMode::Files => json!({"path": path}),
         });
     }
     if found.files.is_empty() {
         text.push_str("No matches found\n");
     }
-    let is_whole = found.ended == Ended::Whole;
+    let is_whole = found.ended == End::Whole;
     if !is_whole {
         let more = if found.next.is_some() { "; pass `cursor` to go on" } else { "" };
         text.push_str(&format!(
@@ -648,7 +703,7 @@ fn found(answer: &Answer<Found>, mode: Mode) -> Reply {
 }
 
 /// Symbols as indented lines.
-pub fn symbol_lines(outline: &Outline, depth_max: Option<usize>, kinds: &[String]) -> String {
+pub fn symbol_lines(outline: &FileOutline, depth_max: Option<usize>, kinds: &[String]) -> String {
     let mut text = String::new();
     for (number, symbol) in outline.symbols.iter().enumerate() {
         let depth = outline.depth(number);
@@ -662,7 +717,7 @@ pub fn symbol_lines(outline: &Outline, depth_max: Option<usize>, kinds: &[String
 }
 
 /// A map as indented lines.
-pub fn map_text(answer: &Answer<map::Map>) -> String {
+pub fn map_text(answer: &Answer<CodeMap>) -> String {
     let mut text = String::new();
     for file in &answer.found.files {
         text.push_str(&format!("{}\n", answer.path(file.place, &file.path)));
@@ -715,17 +770,21 @@ mod tests {
 
     #[test]
     fn every_tool_is_short_and_honest() {
-        let bytes = serde_json::to_string(&all().iter().map(Tool::definition).collect::<Vec<_>>()).unwrap().len();
+        let bytes =
+            serde_json::to_string(&all().iter().map(Tool::definition).collect::<Vec<_>>()).unwrap().len();
         assert!(bytes < 10_000, "{bytes}");
         for tool in all() {
             assert!(tool.description.len() <= 140, "{}: {}", tool.name, tool.description.len());
-            assert_eq!(tool.hints.destructive, ["snapshot_restore", "snapshot_remove"].contains(&tool.name.as_str()));
+            assert_eq!(
+                tool.hints.destructive,
+                ["snapshot_restore", "snapshot_remove"].contains(&tool.name.as_str())
+            );
         }
     }
 
     #[test]
     fn a_cursor_comes_back_as_it_went_and_a_false_one_is_refused() {
-        let mark = Mark { start: 1, folder: b"a/\xff".to_vec(), name: b"x".to_vec(), line: u64::MAX };
+        let mark = SearchMark { start: 1, folder: b"a/\xff".to_vec(), name: b"x".to_vec(), line: u64::MAX };
         assert_eq!(mark_of(&cursor_of(&mark)).unwrap(), mark);
         for text in ["", "%", "AAAA", "YQBiAGMAZA"] {
             assert!(mark_of(text).is_err(), "{text}");
