@@ -212,6 +212,11 @@ pub enum Line {
         /// The operation.
         id: String,
     },
+    /// What it had put aside is gone too.
+    Tidied {
+        /// The operation.
+        id: String,
+    },
     /// Nothing of it happened.
     Aborted {
         /// The operation.
@@ -219,24 +224,27 @@ pub enum Line {
     },
 }
 
-/// The operations of one log that happened, in order, and those of which nobody knows how they ended: each with its
-/// intent and, when it came that far, what it would have been.
+/// The operations of one log that happened, in order, and those that are not ended: each with its intent and, when it
+/// came that far, what it would have been.
 pub fn replay(lines: impl Iterator<Item = Line>) -> (Vec<Operation>, Vec<Unfinished>) {
     let (mut done, mut open) = (Vec::new(), Vec::<Unfinished>::new());
     for line in lines {
         match line {
-            Line::Intent { id, steps, .. } => open.push(Unfinished { id, steps, committing: None }),
+            Line::Intent { id, steps, .. } => {
+                open.push(Unfinished { id, steps, committing: None, is_done: false });
+            }
             Line::Committing { operation, inodes } => {
                 if let Some(found) = open.iter_mut().find(|o| o.id == operation.id) {
                     found.committing = Some((operation, inodes));
                 }
             }
             Line::Done { id } => {
-                if let Some(at) = open.iter().position(|o| o.id == id) {
-                    done.extend(open.remove(at).committing.map(|(operation, _)| operation));
+                if let Some(found) = open.iter_mut().find(|o| o.id == id) {
+                    found.is_done = true;
+                    done.extend(found.committing.as_ref().map(|(operation, _)| operation.clone()));
                 }
             }
-            Line::Aborted { id } => open.retain(|o| o.id != id),
+            Line::Tidied { id } | Line::Aborted { id } => open.retain(|o| o.id != id),
         }
     }
     (done, open)
@@ -251,6 +259,8 @@ pub struct Unfinished {
     pub steps: Vec<Intended>,
     /// What it would have been, and the files that move, once all was staged.
     pub committing: Option<(Operation, Vec<Option<Inode>>)>,
+    /// It happened; only what it put aside is still there.
+    pub is_done: bool,
 }
 
 #[cfg(test)]
@@ -268,6 +278,7 @@ mod tests {
             intent("b"),
             committing("a"),
             Line::Done { id: "a".into() },
+            Line::Tidied { id: "a".into() },
             intent("c"),
             committing("c"),
             Line::Aborted { id: "c".into() },

@@ -181,8 +181,9 @@ impl Committer<'_> {
         })();
         match ended {
             Ok(operation) => {
-                self.journal.append(&Line::Done { id }, durability)?;
+                self.journal.append(&Line::Done { id: id.clone() }, durability)?;
                 staged.iter().for_each(discard);
+                self.journal.append(&Line::Tidied { id }, Durability::Cache)?;
                 Ok(operation)
             }
             #[cfg(test)]
@@ -663,10 +664,16 @@ fn recover_one(
         log.append(&Line::Aborted { id: id.clone() })?;
         return Ok(Some((id, false)));
     };
+    if operation.is_done {
+        remnants.iter().for_each(Remnant::discard);
+        log.append(&Line::Tidied { id: id.clone() })?;
+        return Ok(Some((id, true)));
+    }
     let happened = |(remnant, inode): (&Remnant, &Option<Inode>)| remnant.has_happened(*inode);
     if remnants.iter().zip(inodes).all(happened) {
-        remnants.iter().for_each(Remnant::discard);
         log.append(&Line::Done { id: id.clone() })?;
+        remnants.iter().for_each(Remnant::discard);
+        log.append(&Line::Tidied { id: id.clone() })?;
         return Ok(Some((id, true)));
     }
     let version = |n: usize| operation.committing.as_ref().and_then(|(o, _)| after(o, &operation.steps[n]));

@@ -195,7 +195,7 @@ fn a_patch_of_git_gives_what_git_itself_gives() {
     let same = Command::new("diff").args(["-r", "--exclude=.git"]).arg(&tree).arg(&twin).output().unwrap();
     assert!(same.status.success(), "{}", String::from_utf8_lossy(&same.stdout));
     assert_eq!(std::fs::metadata(tree.join("run")).unwrap().permissions().mode() & 0o111, 0o111);
-    assert_eq!(server.refused("apply_patch", &json!({"patch": patch})), "NOT_FOUND");
+    assert_eq!(server.refused("apply_patch", &json!({"patch": patch})), "ALREADY_APPLIED");
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn what_is_protected_or_read_only_is_changed_by_no_tool() {
             json!({"patch": "*** Begin Patch\n*** Delete File: .git/config\n*** End Patch"}),
             "PROTECTED",
         ),
-        ("move_file", json!({"source": "bad", "destination": "sub/.git"}), "NOT_FOUND"),
+        ("move_file", json!({"source": "bad", "destination": "bad2/.git"}), "PROTECTED"),
         ("move_file", json!({"source": ".git", "destination": "git"}), "PROTECTED"),
         ("write_file", json!({"path": format!("{r}/x"), "content": "y"}), "READ_ONLY"),
         ("move_file", json!({"source": "f", "destination": format!("{r}/f")}), "READ_ONLY"),
