@@ -492,8 +492,10 @@ pub mod mcp {
         pub mod massgen;
         /// ● Edits and patches of many files, undo, transactions.
         pub mod editing;
-        /// ● Search, symbols, maps, suggestions, status, snapshots.
+        /// ● Search, symbols, maps, suggestions, status.
         pub mod finding;
+        /// ● What changed since a moment, snapshots, the way back.
+        pub mod moments;
         /// ● The server: which tool is which function.
         pub mod serve;
     }
@@ -501,6 +503,8 @@ pub mod mcp {
 
 /// The command line.
 pub mod cli {
+    /// ○ What may be typed behind `workspace`, but for `serve`.
+    pub mod workspace_args;
     /// ○ What may be typed, nothing else.
     pub mod args;
     /// ● Tables, JSON, errors, exit codes, raw mode.

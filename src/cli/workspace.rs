@@ -1,7 +1,9 @@
 //! `workspace` for people: status, search, outline, map, history, undo. What agents get is in `mcp::workspace`.
 
-use crate::cli::args::{WorkspaceFolder, WorkspaceMap, WorkspaceOutline, WorkspaceSearch, WorkspaceUndo};
 use crate::cli::terminal;
+use crate::cli::workspace_args::{
+    WorkspaceFolder, WorkspaceMap, WorkspaceOutline, WorkspaceSearch, WorkspaceUndo,
+};
 use crate::engine::changes::ChangeOptions;
 use crate::engine::finding::{ContentQuery, End, Letters, MapQuery, SearchMode, Waiting};
 use crate::engine::host::Host;

@@ -142,6 +142,7 @@ impl BoxRequest {
             limits,
             image: self.image.clone(),
             seccomp: self.seccomp.clone(),
+            hidden: Vec::new(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The tools that look and do not change: search, symbols, maps, suggestions, status, changes, snapshots.
+//! The tools that look and do not change: search, symbols, maps, suggestions, status.
 //!
 //! Arguments into questions, answers into text and structure; what they mean is `engine`'s.
 
@@ -14,24 +14,19 @@ use crate::engine::finding::{
     Answer, CodeMap, ContentQuery, End, FileOutline, FilesQuery, Letters, MapQuery, SearchFound, SearchMark,
     SearchMode, SymbolQuery, Waiting,
 };
-use crate::engine::moments::Changed;
 use crate::engine::workspaces::Workspace;
 use crate::mcp::toolbox::{Context, Hints, Lane, Reply, Tool, arguments as parsed};
 use crate::mcp::workspace::schema::Profile;
-use crate::workspace::change::Pulse;
-use crate::workspace::manifest::Head;
 use crate::workspace::refusal::{Code, Refusal};
 
 /// How long a search may take where nothing else was said, in milliseconds.
-const TIMEOUT_MS: u64 = 30_000;
+pub(crate) const TIMEOUT_MS: u64 = 30_000;
 /// The longest that can be asked for, in milliseconds.
-const TIMEOUT_MS_MAX: u64 = 600_000;
+pub(crate) const TIMEOUT_MS_MAX: u64 = 600_000;
 /// Results of one reply.
 const LIMIT_MAX: usize = 10_000;
 /// Tokens of one map.
 const MAP_TOKENS_MAX: usize = 32_000;
-/// Differences that one reply names.
-const CHANGED_MAX: usize = 2000;
 
 /// The tools of a profile.
 pub fn tools(profile: Profile) -> Vec<Tool> {
@@ -42,7 +37,15 @@ pub fn tools(profile: Profile) -> Vec<Tool> {
     }
 }
 
-fn tool(name: &str, title: &str, about: &str, hints: Hints, required: &[&str], properties: Value) -> Tool {
+/// One tool of the long lane.
+pub(crate) fn tool(
+    name: &str,
+    title: &str,
+    about: &str,
+    hints: Hints,
+    required: &[&str],
+    properties: Value,
+) -> Tool {
     Tool {
         name: name.to_owned(),
         title: title.to_owned(),
@@ -126,62 +129,14 @@ fn all() -> Vec<Tool> {
             &[],
             json!({}),
         ),
-        tool(
-            "changes_since",
-            "Changes Since",
-            "Files created, modified or deleted by anyone since a token. Without a token: a token for now.",
-            read,
-            &[],
-            json!({"token": text(), "gitignore": flag()}),
-        ),
-        tool(
-            "snapshot_create",
-            "Create Snapshot",
-            "Keep all files as they are now. Unchanged files cost nothing; .git is never part of it.",
-            Hints::ADD,
-            &[],
-            json!({"label": text(), "gitignore": flag()}),
-        ),
-        tool(
-            "snapshot_list",
-            "List Snapshots",
-            "Snapshots that are kept, with method and cost.",
-            read,
-            &[],
-            json!({}),
-        ),
-        tool(
-            "snapshot_diff",
-            "Compare Snapshot",
-            "Paths that differ between a snapshot and another one, or now.",
-            read,
-            &["from"],
-            json!({"from": text(), "to": text(), "paths": texts()}),
-        ),
-        tool(
-            "snapshot_restore",
-            "Restore Snapshot",
-            "Bring files back to a snapshot, all or nothing. undo takes it back.",
-            Hints::DESTROY,
-            &["id"],
-            json!({"id": text(), "paths": texts(), "dry_run": flag()}),
-        ),
-        tool(
-            "snapshot_remove",
-            "Remove Snapshot",
-            "Forget a snapshot and free what only it kept.",
-            Hints::DESTROY,
-            &["id"],
-            json!({"id": text()}),
-        ),
     ]
 }
 
 /// Who asks, and how much fits.
-struct Asker<'a> {
-    workspace: &'a Workspace,
-    context: &'a Context,
-    max_reply: usize,
+pub(crate) struct Asker<'a> {
+    pub(crate) workspace: &'a Workspace,
+    pub(crate) context: &'a Context,
+    pub(crate) max_reply: usize,
 }
 
 /// One call of these tools; `None` when it is none of them.
@@ -201,24 +156,19 @@ pub fn call(
         "suggest_files" => asker.suggest(arguments),
         "workspace_map" => asker.map(arguments),
         "workspace_status" => asker.status(),
-        "changes_since" => asker.changes_since(arguments),
-        "snapshot_create" => asker.snapshot_create(arguments),
-        "snapshot_list" => Ok(asker.snapshot_list()),
-        "snapshot_diff" => asker.snapshot_diff(arguments),
-        "snapshot_restore" => asker.snapshot_restore(arguments),
-        "snapshot_remove" => asker.snapshot_remove(arguments),
         _ => return None,
     };
     Some(done.unwrap_or_else(|refusal| refused(&refusal)))
 }
 
 /// A refusal as a reply: the line for people first, the rest for programs.
-fn refused(refusal: &Refusal) -> Reply {
+pub(crate) fn refused(refusal: &Refusal) -> Reply {
     let hint = refusal.hint.as_ref().map(|hint| format!("\n{hint}")).unwrap_or_default();
     Reply { is_error: true, ..Reply::both(format!("{}{hint}", refusal.message), refusal.to_json()) }
 }
 
-fn arguments<T: DeserializeOwned>(map: &Map<String, Value>) -> Result<T, Refusal> {
+/// The arguments of a call as a type.
+pub(crate) fn arguments<T: DeserializeOwned>(map: &Map<String, Value>) -> Result<T, Refusal> {
     parsed(map.clone()).map_err(|failure| Refusal::new(Code::BadRequest, failure.message))
 }
 
@@ -338,27 +288,9 @@ struct MapArguments {
     paths: Vec<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MomentArguments {
-    token: Option<String>,
-    #[serde(default)]
-    label: String,
-    gitignore: Option<bool>,
-    #[serde(default)]
-    from: String,
-    to: Option<String>,
-    #[serde(default)]
-    id: String,
-    #[serde(default)]
-    paths: Vec<String>,
-    #[serde(default)]
-    dry_run: bool,
-}
-
 impl Asker<'_> {
     /// Calls `ask` with the patience of this call.
-    fn patiently<T>(&self, timeout_ms: u64, ask: impl FnOnce(&Waiting<'_>) -> T) -> T {
+    pub(crate) fn patiently<T>(&self, timeout_ms: u64, ask: impl FnOnce(&Waiting<'_>) -> T) -> T {
         let cancelled = || self.context.is_cancelled();
         let progress = |done: u64, of: Option<u64>| {
             #[expect(clippy::cast_precision_loss, reason = "progress needs no last digit")]
@@ -374,7 +306,7 @@ impl Asker<'_> {
     }
 
     /// A text that fits, cut at a line end and told where it does not.
-    fn cut(&self, mut text: String) -> String {
+    pub(crate) fn cut(&self, mut text: String) -> String {
         if text.len() > self.max_reply {
             let mut end = self.max_reply;
             while !text.is_char_boundary(end) {
@@ -578,78 +510,6 @@ impl Asker<'_> {
             json!({"roots": roots, "index": index, "map_bytes": status.map_bytes, "watch": "none"}),
         ))
     }
-
-    fn changes_since(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
-        let asked: MomentArguments = arguments(map)?;
-        let ignores = asked.gitignore.unwrap_or(true);
-        let ask =
-            |patience: &Waiting<'_>| self.workspace.changes_since(asked.token.as_deref(), ignores, patience);
-        let since = self.patiently(TIMEOUT_MS, ask)?;
-        let (mut text, list) = changed(&since.changed);
-        if asked.token.is_none() {
-            text = format!("{} files are looked at; ask again with the token\n", since.files);
-        }
-        text.push_str(&format!("token: {}", since.token));
-        let total = since.changed.len();
-        Ok(Reply::both(
-            self.cut(text),
-            json!({"token": since.token, "changed": list, "total": total, "files": since.files}),
-        ))
-    }
-
-    fn snapshot_create(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
-        let asked: MomentArguments = arguments(map)?;
-        let ignores = asked.gitignore.unwrap_or(true);
-        let ask = |patience: &Waiting<'_>| self.workspace.snapshot_create(&asked.label, ignores, patience);
-        let head = self.patiently(TIMEOUT_MS_MAX, ask)?;
-        Ok(Reply::both(snapshot_line(&head), snapshot_json(&head)))
-    }
-
-    fn snapshot_list(&self) -> Reply {
-        let (heads, bytes) = self.workspace.snapshot_list();
-        let mut lines: Vec<String> = heads.iter().map(snapshot_line).collect();
-        lines.push(format!("{} snapshots, {bytes} bytes in all", heads.len()));
-        let all: Vec<_> = heads.iter().map(snapshot_json).collect();
-        Reply::both(self.cut(lines.join("\n")), json!({"snapshots": all, "bytes": bytes}))
-    }
-
-    fn snapshot_diff(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
-        let asked: MomentArguments = arguments(map)?;
-        let ask = |patience: &Waiting<'_>| {
-            self.workspace.snapshot_diff(&asked.from, asked.to.as_deref(), &asked.paths, patience)
-        };
-        let found = self.patiently(TIMEOUT_MS, ask)?;
-        let (text, list) = changed(&found);
-        Ok(Reply::both(self.cut(text), json!({"changed": list, "total": found.len()})))
-    }
-
-    fn snapshot_restore(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
-        let asked: MomentArguments = arguments(map)?;
-        let pulse = || if self.context.is_cancelled() { Pulse::Cancel } else { Pulse::Go };
-        let ask = |patience: &Waiting<'_>| {
-            self.workspace.snapshot_restore(&asked.id, &asked.paths, asked.dry_run, patience, &pulse)
-        };
-        let restored = self.patiently(TIMEOUT_MS_MAX, ask)?;
-        let (list_text, list) = changed(&restored.changed);
-        let op = restored.operation.as_ref().map(|operation| operation.id.clone());
-        let head = match &op {
-            Some(op) => format!("restored; op {op}\nwhat had changed:\n"),
-            None if asked.dry_run => "would restore:\n".to_owned(),
-            None => "nothing had changed\n".to_owned(),
-        };
-        let total = restored.changed.len();
-        Ok(Reply::both(
-            self.cut(format!("{head}{list_text}")),
-            json!({"op": op, "changed": list, "total": total}),
-        ))
-    }
-
-    fn snapshot_remove(&self, map: &Map<String, Value>) -> Result<Reply, Refusal> {
-        let asked: MomentArguments = arguments(map)?;
-        self.workspace.snapshot_remove(&asked.id)?;
-        let bytes = self.workspace.snapshot_list().1;
-        Ok(Reply::both(format!("removed {}; {bytes} bytes are left", asked.id), json!({"bytes": bytes})))
-    }
 }
 
 /// Hits as grep prints them.
@@ -731,39 +591,6 @@ pub fn map_text(answer: &Answer<CodeMap>) -> String {
     text
 }
 
-fn changed(all: &[Changed]) -> (String, Vec<Value>) {
-    let mut text: String =
-        all.iter().take(CHANGED_MAX).map(|one| format!("{} {}\n", one.what.word(), one.path)).collect();
-    if all.is_empty() {
-        text.push_str("nothing changed\n");
-    }
-    if all.len() > CHANGED_MAX {
-        text.push_str(&format!("… and {} more\n", all.len() - CHANGED_MAX));
-    }
-    let list = all.iter().take(CHANGED_MAX).map(|one| json!({"path": one.path, "change": one.what.word()}));
-    (text, list.collect())
-}
-
-fn snapshot_line(head: &Head) -> String {
-    format!(
-        "{} {:?}: {} files, {} bytes; {} of them written by {}, in {} ms{}",
-        head.id,
-        head.label,
-        head.files,
-        head.bytes,
-        head.written_bytes,
-        head.method,
-        head.took_ms,
-        if head.skipped.is_empty() { String::new() } else { format!("; {} left out", head.skipped.len()) }
-    )
-}
-
-fn snapshot_json(head: &Head) -> Value {
-    json!({"id": head.id, "label": head.label, "taken_ms": head.taken_ns / 1_000_000, "files": head.files,
-        "bytes": head.bytes, "written_bytes": head.written_bytes, "method": head.method, "took_ms": head.took_ms,
-        "gitignore": head.ignores, "skipped": head.skipped})
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -772,7 +599,7 @@ mod tests {
     fn every_tool_is_short_and_honest() {
         let bytes =
             serde_json::to_string(&all().iter().map(Tool::definition).collect::<Vec<_>>()).unwrap().len();
-        assert!(bytes < 10_000, "{bytes}");
+        assert!(bytes < 8_000, "{bytes}");
         for tool in all() {
             assert!(tool.description.len() <= 140, "{}: {}", tool.name, tool.description.len());
             assert_eq!(

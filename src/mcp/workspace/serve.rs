@@ -7,7 +7,7 @@ use crate::mcp::toolbox::{Context, Failure, Info, Reply, Tool, Toolbox};
 use crate::mcp::workspace::compat::{self, Wrong};
 use crate::mcp::workspace::node::Arguments;
 use crate::mcp::workspace::schema::{self, Profile};
-use crate::mcp::workspace::{editing, finding, massgen};
+use crate::mcp::workspace::{editing, finding, massgen, moments};
 use crate::workspace::change::Pulse;
 use crate::workspace::refusal::Refusal;
 
@@ -74,12 +74,14 @@ impl Toolbox for WorkspaceTools {
     fn tools(&self) -> Vec<Tool> {
         let mut tools = schema::tools(self.profile);
         tools.extend(finding::tools(self.profile));
+        tools.extend(moments::tools(self.profile));
         tools
     }
 
     fn definitions(&self) -> Vec<Value> {
         let mut all = schema::definitions(self.profile);
-        all.extend(finding::tools(self.profile).iter().map(Tool::definition));
+        let more = finding::tools(self.profile).into_iter().chain(moments::tools(self.profile));
+        all.extend(more.map(|tool| tool.definition()));
         all
     }
 
@@ -90,6 +92,7 @@ impl Toolbox for WorkspaceTools {
     fn call(&self, name: &str, arguments: Map<String, Value>, context: &Context) -> Reply {
         if !self.profile.is_plain()
             && let Some(reply) = finding::call(&self.workspace, self.max_reply, context, name, &arguments)
+                .or_else(|| moments::call(&self.workspace, self.max_reply, context, name, &arguments))
         {
             return reply;
         }
