@@ -393,21 +393,21 @@ pub mod mcp {
     pub mod process;
     /// ● The front on standard input and output.
     pub mod stdio;
-    /// What the hub knows: servers, instances, clients, requests under way.
+    /// ● What the hub knows: servers, instances, clients, requests under way.
     pub mod state;
-    /// The life of a server behind the hub.
+    /// ● The life of a server behind the hub.
     pub mod instances;
-    /// What clients are shown of all servers.
+    /// ● What clients are shown of all servers.
     pub mod lists;
-    /// What servers ask clients.
+    /// ● What servers ask clients.
     pub mod questions;
-    /// What servers say.
+    /// ● What servers say.
     pub mod answers;
-    /// Who wants to hear of changes.
+    /// ● Who wants to hear of changes.
     pub mod subscriptions;
-    /// What clients say.
+    /// ● What clients say.
     pub mod calls;
-    /// One task that takes notice of everything, and of the clock.
+    /// ● One task that takes notice of everything, and of the clock.
     pub mod hub;
     /// Streamable HTTP: the gateway's own front, and servers that are reached by it.
     pub mod http {

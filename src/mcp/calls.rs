@@ -278,13 +278,20 @@ impl Hub {
         if let Some(found) = map.get(name) {
             return Some(found.clone());
         }
-        // Of who has not been asked yet, the prefix alone tells.
+        // What is in no list the prefix alone can tell: the server may not have been asked yet, or it knows
+        // more than it lists.
         let mut candidates = self.servers.iter().enumerate().filter_map(|(n, server)| {
-            let is_unknown = self.offer_of(scope, n).is_none() && !server.config.pin;
-            let own = own(&server.config, name).filter(|_| is_unknown)?;
-            let renamed = server.config.tools.rename.iter().find(|(_, shown)| *shown == own);
-            let own = renamed.map_or(own, |(original, _)| original);
-            (what != "tool" || server.config.tools.shows(own)).then(|| (n, own.to_owned()))
+            let rules = &server.config.tools;
+            let has_prefix = !server.config.prefix_text().is_empty();
+            let may_have = !server.config.pin && (has_prefix || self.offer_of(scope, n).is_none());
+            let own = own(&server.config, name).filter(|_| may_have)?;
+            if what != "tool" {
+                return Some((n, own.to_owned()));
+            }
+            let renamed =
+                rules.rename.iter().find(|(_, shown)| *shown == own).map(|(original, _)| original.as_str());
+            let own = renamed.or_else(|| (!rules.rename.contains_key(own)).then_some(own))?;
+            rules.shows(own).then(|| (n, own.to_owned()))
         });
         let found = candidates.next()?;
         candidates.next().is_none().then_some(found)

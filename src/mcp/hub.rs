@@ -836,8 +836,11 @@ mod tests {
         // Nobody asked for these, and this one is another server's.
         a.answer(&json!({"id": call["id"]}), json!({"content": ["stolen"]})).await;
         for n in 0..1_000 {
-            let text =
-                if n % 2 == 0 { "no message".to_owned() } else { json!({"id": n, "result": {}}).to_string() };
+            let text = if n % 2 == 0 {
+                "no message".to_owned()
+            } else {
+                json!({"id": n + 1_000_000, "result": {}}).to_string()
+            };
             let sent = a.send.send(FromUpstream::Message(text.into_bytes())).await;
             assert!(sent.is_ok());
         }
