@@ -495,10 +495,31 @@ pub mod mcp {
     pub mod outside;
     /// ● `mcp gateway`: the hub, its outside and one front.
     pub mod gateway;
+    /// The tools of a workspace.
+    pub mod workspace {
+        /// ○ How the reference server words things.
+        pub mod node;
+        /// ○ Which tools there are, in which profile, and their schemas.
+        pub mod schema;
+        /// ● The tools of the reference server.
+        pub mod compat;
+        /// ● MassGen's six tools.
+        pub mod massgen;
+        /// ● Edits and patches of many files, undo, transactions.
+        pub mod editing;
+        /// ● Search, symbols, maps, suggestions, status.
+        pub mod finding;
+        /// ● What changed since a moment, snapshots, the way back.
+        pub mod moments;
+        /// ● The server: which tool is which function.
+        pub mod serve;
+    }
 }
 
 /// The command line.
 pub mod cli {
+    /// ○ What may be typed behind `workspace`, but for `serve`.
+    pub mod workspace_args;
     /// ○ What may be typed, nothing else.
     pub mod args;
     /// ● Tables, JSON, errors, exit codes, raw mode.
@@ -544,6 +565,8 @@ pub mod cli {
     pub mod catalogue;
     /// ● `audit show`, `audit verify`.
     pub mod audit;
+    /// ● `workspace status`, `search`, `outline`, `map`, `history`, `undo`.
+    pub mod workspace;
     /// ● `doctor`, `version`, `system`.
     pub mod system;
 }

@@ -11,7 +11,7 @@ use cuddy::cli::args::{
 };
 use cuddy::cli::{
     archives, audit, catalogue, containers, images, mcp, mcp_config, registries, running, srt, system,
-    terminal,
+    terminal, workspace,
 };
 use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
@@ -112,6 +112,12 @@ fn carry_out(parsed: Cuddy) -> i32 {
         },
         Verb::Workspace(args) => match args.verb {
             WorkspaceVerb::Serve(args) => serve_workspace(&host, args),
+            WorkspaceVerb::Status(args) => code(workspace::status(&host, &args)),
+            WorkspaceVerb::Search(args) => workspace::search(&host, args),
+            WorkspaceVerb::Outline(args) => code(workspace::outline(&host, &args)),
+            WorkspaceVerb::Map(args) => code(workspace::map(&host, args)),
+            WorkspaceVerb::History(args) => code(workspace::history(&host, &args)),
+            WorkspaceVerb::Undo(args) => code(workspace::undo(&host, &args)),
         },
         Verb::Audit(args) => match args.verb {
             AuditVerb::Show(args) => code(audit::show(&host, &args)),
