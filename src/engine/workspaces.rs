@@ -218,6 +218,7 @@ impl Workspace {
     /// `PathEscape` and the like.
     pub fn whole_path(&self, path: &str) -> Result<PathBuf, Refusal> {
         match self.real_path(path) {
+            Err(e) if e.code == Code::NotDirectory => Ok(self.roots.locate(path)?.absolute),
             Err(e) if e.code == Code::NotFound => {
                 let spot = self.roots.locate(path)?;
                 let (above, name) = match (spot.absolute.parent(), spot.absolute.file_name()) {
@@ -338,7 +339,7 @@ impl Workspace {
                 continue;
             }
             let known = entry.file_type();
-            let stat = (known == FileType::Unknown || sizes == Sizes::Known && known != FileType::Directory)
+            let stat = (known == FileType::Unknown || sizes == Sizes::Known)
                 .then(|| rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW).ok())
                 .flatten();
             let kind = stat.as_ref().map_or(known, kind_of);
