@@ -121,6 +121,8 @@ pub mod container {
     pub mod seccomp;
     /// ○ What the command tells the stage, and what the stage tells back.
     pub mod plan;
+    /// ○ What is asked of a container that runs: a command, or something with one file.
+    pub mod task;
     /// ○ Options, image config and mappings into an OCI runtime spec.
     pub mod spec;
     /// ● User namespaces of subordinate ids: write their maps, enter one.
@@ -353,6 +355,10 @@ pub mod engine {
     pub mod drafts;
     /// ● Write, edit, patch, move, copy, delete; undo and history; transactions.
     pub mod changes;
+    /// ● What is asked of a workspace without changing it: search, symbols, maps, suggestions.
+    pub mod finding;
+    /// ● Snapshots of a workspace, what changed since a moment, and the way back.
+    pub mod moments;
     /// ● The audit read back: what was done, and whether the record is whole.
     pub mod trail;
     /// ○ How a gateway and its servers stand, for people and for Prometheus.
@@ -453,11 +459,11 @@ pub mod mcp {
     pub mod otel;
     /// `mcp serve`: sandboxes for an orchestrator.
     pub mod serve {
-        /// ○ The tools as they are listed: names, schemas, hints.
+        /// ● The tools as they are listed: names, schemas, hints.
         pub mod tools;
-        /// ○ What may be asked for, bounded by what the server was started with.
+        /// ● What may be asked for, bounded by what the server was started with.
         pub mod ceiling;
-        /// ○ The output of one command, read from a cursor.
+        /// ● The output of one command, read from a cursor.
         pub mod log;
         /// ● The commands of one sandbox: followed, kept, ended.
         pub mod jobs;

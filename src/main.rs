@@ -19,6 +19,7 @@ use cuddy::engine::host::Host;
 use cuddy::engine::workspaces::{Workspace, WorkspaceRequest};
 use cuddy::error::Error;
 use cuddy::mcp::gateway::{self, Asked, HttpAsked};
+use cuddy::mcp::http::entry::Request as HttpRequest;
 use cuddy::mcp::serve::server;
 use cuddy::mcp::toolbox::serve_stdio;
 use cuddy::mcp::workspace::schema::Profile;
@@ -124,14 +125,18 @@ fn carry_out(parsed: Cuddy) -> i32 {
 }
 
 fn gateway(host: &Host, args: McpGateway) -> Result<(), Error> {
-    let read = read::gateway(host, &args.config, None, mcp_config::inputs(&args.input)?)?;
+    let format = mcp_config::format(args.format.as_deref())?;
+    let read = read::gateway(host, &args.config, format, mcp_config::inputs(&args.input)?)?;
     read.remarks.iter().for_each(|remark| terminal::print_warning(&remark.to_string()));
     let http = args.http.map(|address| HttpAsked {
-        address,
-        is_exposed: args.http_expose,
-        token_file: args.http_token_file,
-        origins: args.http_origin,
-        hosts: args.http_host,
+        request: HttpRequest {
+            address,
+            token_file: args.http_token_file,
+            is_without_token: args.http_no_token,
+            is_exposed: args.http_expose,
+            hosts: args.http_host,
+            origins: args.http_origin,
+        },
         has_metrics: args.metrics,
     });
     let files = args.config.iter().map(|file| file.display().to_string()).collect();

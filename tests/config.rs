@@ -264,7 +264,7 @@ ui: {display_type: simple}
 // ── launchers ───────────────────────────────────────────────────────────────────────────────────
 
 fn launcher(command: &str, args: &[&str], rest: &str) -> Outcome {
-    let args = serde_json::to_string(args).unwrap();
+    let args = serde_json::to_string(args).expect("text is JSON");
     read("l.json", &format!(r#"{{"mcpServers": {{"s": {{"command": "{command}", "args": {args}{rest}}}}}}}"#))
 }
 
@@ -520,8 +520,8 @@ proptest! {
 // ── our own words ───────────────────────────────────────────────────────────────────────────────
 
 fn schema() -> serde_json::Value {
-    let text = std::fs::read_to_string("docs/schema/mcp.schema.json").unwrap();
-    serde_json::from_str(&text).unwrap()
+    let text = std::fs::read_to_string("docs/schema/mcp.schema.json").expect("it is in the project");
+    serde_json::from_str(&text).expect("it is JSON")
 }
 
 /// A value that a schema allows, as TOML.
@@ -531,8 +531,8 @@ fn sample(schema: &serde_json::Value) -> String {
         return value.to_string();
     }
     let kind = match &schema["type"] {
-        serde_json::Value::Array(kinds) => kinds[0].as_str().unwrap(),
-        kind => kind.as_str().unwrap(),
+        serde_json::Value::Array(kinds) => kinds[0].as_str().expect("a word"),
+        kind => kind.as_str().expect("a word"),
     };
     match kind {
         "integer" => schema["maximum"].to_string(),
@@ -673,10 +673,11 @@ fn no_secret_is_written_where_placeholders_stay() {
 
 #[test]
 fn every_example_is_read_and_its_servers_are_there() {
-    let expected: [(&str, Format, &[&str]); 7] = [
+    let expected: [(&str, Format, &[&str]); 8] = [
         ("cuddy.toml", Format::Cuddy, &["files", "memory", "fetch", "notes", "tickets"]),
         ("plain.json", Format::McpServers, &["files", "time", "github"]),
         ("mcp-run.json", Format::McpServers, &["files", "memory", "time"]),
+        ("serve.json", Format::McpServers, &["sandboxes"]),
         ("cursor.mcp.json", Format::McpServers, &["files", "time"]),
         ("vscode.mcp.json", Format::VsCode, &["files", "time"]),
         ("massgen.yaml", Format::MassGen, &["files", "weather", "time"]),

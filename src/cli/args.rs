@@ -772,12 +772,18 @@ pub struct McpGateway {
     /// Configuration of servers, in any format that `mcp import` reads; may be given more than once
     #[arg(long, value_name = "FILE", required = true)]
     pub config: Vec<PathBuf>,
+    /// The format of all of them, when it is not to be recognised: one of those of `mcp import`
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
     /// Listen for HTTP instead of standard input: 127.0.0.1:8808, unix:/path
     #[arg(long, value_name = "ADDRESS")]
     pub http: Option<String>,
     /// File of the token that clients of HTTP show; made when there is none
     #[arg(long, value_name = "FILE", requires = "http")]
     pub http_token_file: Option<PathBuf>,
+    /// Answer everybody on this machine who can connect: any of its users, any program
+    #[arg(long, requires = "http", conflicts_with = "http_token_file")]
+    pub http_no_token: bool,
     /// Listen where other machines can reach it
     #[arg(long, requires = "http")]
     pub http_expose: bool,

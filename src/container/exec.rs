@@ -18,8 +18,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use rustix::thread::ThreadNameSpaceType;
 use serde::{Deserialize, Serialize};
 
-use crate::container::files::{self, FileTask};
+use crate::container::files;
 use crate::container::plan::{End, First, PLAN_BYTES_MAX, REPORT_BYTES_MAX, Report, Walls};
+use crate::container::task::{ExecRequest, Task};
 use crate::container::walls::{self, NotExecuted};
 use crate::error::{Error, ErrorKind, Fault};
 use crate::sys::channel;
@@ -90,27 +91,6 @@ impl Fault for ExecError {
             Self::Ended | Self::Join { .. } | Self::Request(_) | Self::Process(_) => Vec::new(),
         }
     }
-}
-
-/// What is to be done inside.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// Program and arguments.
-    Command(Vec<String>),
-    /// Something with one file, which we do ourselves behind the same walls.
-    File(FileTask),
-}
-
-/// One command for a container that runs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ExecRequest {
-    /// What.
-    pub task: Task,
-    /// `NAME=VALUE`, over what the container's own command has.
-    pub environment: Vec<String>,
-    /// The folder to start in; `None` is that of the container's own command.
-    pub workdir: Option<String>,
 }
 
 /// A word to a command that runs.

@@ -7,8 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::container::exec::{ExecRequest, Task};
-use crate::container::files::{Entry, FileTask, Listing, Writing};
+use crate::container::task::{Entry, ExecRequest, FileTask, Listing, Task, Writing};
 use crate::engine::boxes::Sandbox;
 use crate::engine::errands::{self, Followed, Input, Output, Running, Stream};
 use crate::error::{Error, ErrorKind};

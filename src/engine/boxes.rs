@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::cgroup::Cgroup;
 use crate::container::delegation;
-use crate::container::exec::{Exec, ExecError, ExecRequest};
+use crate::container::exec::{Exec, ExecError};
 use crate::container::limits::Limits;
 use crate::container::options::{EnvEntry, HOST_IMAGE, Network};
 use crate::container::plan::REPORT_BYTES_MAX;
+use crate::container::task::ExecRequest;
 use crate::engine::errands::{self, Input, Output, Running};
 use crate::engine::host::Host;
 use crate::engine::launch::{Finished, HolderSays};

@@ -4,7 +4,6 @@
 //! means is decided in the hub.
 
 use std::future::Future;
-use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,10 +13,8 @@ use crate::engine::status::{State, prometheus};
 use crate::error::{Error, ErrorKind};
 use crate::mcp::board::{Board, Tell};
 use crate::mcp::control::{self, Order as Told};
-use crate::mcp::http::address::Address;
-use crate::mcp::http::front::{Front, Listener, Settings};
-use crate::mcp::http::headers::Guests;
-use crate::mcp::http::token::Token;
+use crate::mcp::http::entry::Request;
+use crate::mcp::http::front::{Front, Listener};
 use crate::mcp::outside;
 use crate::mcp::session::{Door, Face, Order};
 use crate::mcp::state::Hub;
@@ -37,16 +34,8 @@ pub struct Asked {
 /// How to listen.
 #[derive(Debug)]
 pub struct HttpAsked {
-    /// `127.0.0.1:8808`, `unix:/path`.
-    pub address: String,
-    /// Other machines may reach it.
-    pub is_exposed: bool,
-    /// Where the token stands, or is put when there is none.
-    pub token_file: Option<PathBuf>,
-    /// Further values of `Origin`.
-    pub origins: Vec<String>,
-    /// Further names of this machine.
-    pub hosts: Vec<String>,
+    /// Where, and who may ask.
+    pub request: Request,
     /// Whether `/metrics` is there.
     pub has_metrics: bool,
 }
@@ -154,31 +143,14 @@ async fn http_front(
     message_bytes_max: usize,
     tell: &Tell,
 ) -> Result<(std::sync::Arc<Front>, Listener), Error> {
-    let address: Address = http.address.parse()?;
-    let is_socket = matches!(address, Address::Unix(_));
-    let token = match &http.token_file {
-        Some(path) if path.exists() => Some(Token::read(path)?),
-        Some(path) => Some(Token::make(path)?),
-        None if is_socket => None,
-        None => {
-            let path = host.data.join("http-token");
-            tell(&format!("clients show the token in `{}`", path.display()));
-            Some(if path.exists() { Token::read(&path)? } else { Token::make(&path)? })
-        }
-    };
-    let listener = Listener::bind(&address, http.is_exposed).await?;
-    let here = listener.address().map_err(|e| Error::new(ErrorKind::Failed, e.to_string()))?;
-    match &here {
-        Address::Tcp(at) => tell(&format!("listening on http://{at}/mcp")),
-        Address::Unix(path) => tell(&format!("listening on unix:{}", path.display())),
-    }
     let board = board.clone();
     let metrics = move || prometheus(&[board.snapshot()]);
-    let settings = Settings {
-        guests: Guests { hosts: http.hosts.clone(), origins: http.origins.clone(), any_host: is_socket },
-        token,
-        message_bytes_max,
-        metrics: http.has_metrics.then(|| std::sync::Arc::new(metrics) as _),
-    };
-    Ok((Front::new(door.clone(), settings), listener))
+    let metrics = http.has_metrics.then(|| std::sync::Arc::new(metrics) as _);
+    host.open_data()?;
+    let entry = http.request.open(&host.data, message_bytes_max, metrics).await?;
+    tell(&format!("listening on {}", entry.address));
+    if let Some(path) = &entry.token_file {
+        tell(&format!("clients show the token in `{}`", path.display()));
+    }
+    Ok((Front::new(door.clone(), entry.settings), entry.listener))
 }

@@ -153,6 +153,8 @@ pub struct Client {
     pub listens: BTreeMap<String, Listen>,
     /// Lists that it was shown.
     pub listed: BTreeSet<Kind>,
+    /// It does not read.
+    pub is_lost: bool,
     /// It will say nothing more; it is let go at this time at the latest.
     pub finish_by: Option<Instant>,
 }
@@ -506,11 +508,11 @@ impl Hub {
 
     /// Hands a client something that it must get.
     pub fn tell(&mut self, to: ConversationId, message: Vec<u8>, about: Option<&str>, is_answer: bool) {
-        let Some(client) = self.clients.get(&to) else { return };
-        if client.outbox.queued_bytes() + message.len() > CLIENT_BYTES_MAX && client.outbox.queued_bytes() > 0
-        {
-            // It has not read for so long that it would only cost memory.
-            self.clients.remove(&to);
+        let Some(client) = self.clients.get_mut(&to).filter(|client| !client.is_lost) else { return };
+        let queued = client.outbox.queued_bytes();
+        if queued > 0 && queued + message.len() > CLIENT_BYTES_MAX {
+            // It has not read for so long that it would only cost memory: it is let go by the clock.
+            client.is_lost = true;
             return;
         }
         let about = about.map(|id| id.as_bytes().to_vec());

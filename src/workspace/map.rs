@@ -75,6 +75,12 @@ struct Kept {
 }
 
 impl Cache {
+    /// The one of this process: what has the same bytes has the same tags, wherever it lies.
+    pub fn of_process() -> &'static Self {
+        static CACHE: std::sync::OnceLock<Cache> = std::sync::OnceLock::new();
+        CACHE.get_or_init(Self::default)
+    }
+
     fn get(&self, key: &[u8; 32]) -> Option<Arc<Tags>> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner).tags.get(key).cloned()
     }

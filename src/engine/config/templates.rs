@@ -189,7 +189,7 @@ pids = 50
 # cuddy's own tools for the files of one folder: nothing has to be installed.
 [servers.workspace]
 command = "cuddy"
-args = ["workspace", "serve", "--root", "${workspaceFolder}"]
+args = ["workspace", "serve", "${workspaceFolder}"]
 workspace = ["${workspaceFolder}"]
 memory = "1g"
 pids = 100

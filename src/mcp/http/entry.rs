@@ -17,7 +17,7 @@ const TOKEN_FILE: &str = "http-token";
 pub struct Request {
     /// Where to listen: `127.0.0.1:8808`, `unix:/path`.
     pub address: String,
-    /// The file of the token, when it is not ours to make.
+    /// The file of the token instead of our own; made when it is not there.
     pub token_file: Option<PathBuf>,
     /// Nobody must show a token.
     pub is_without_token: bool,
@@ -41,11 +41,17 @@ pub struct Entry {
     pub token_file: Option<PathBuf>,
 }
 
+/// The same token each time, so that what clients were told stays right.
+fn there_or_made(path: &Path) -> Result<Token, Error> {
+    let is_there = std::fs::symlink_metadata(path).is_ok();
+    Ok(if is_there { Token::read(path)? } else { Token::make(path)? })
+}
+
 impl Request {
-    /// Whether a token must be shown, and where it stands; one that we make goes into `folder`.
+    /// Whether a token must be shown, and where it stands; our own is in `folder`.
     fn token(&self, address: &Address, folder: &Path) -> Result<Option<(Token, PathBuf)>, Error> {
         if let Some(path) = &self.token_file {
-            return Ok(Some((Token::read(path)?, path.clone())));
+            return Ok(Some((there_or_made(path)?, path.clone())));
         }
         let is_wanted = match address {
             // Its mode says already who may ask.
@@ -61,7 +67,7 @@ impl Request {
             return Ok(None);
         }
         let path = folder.join(TOKEN_FILE);
-        Ok(Some((Token::make(&path)?, path)))
+        Ok(Some((there_or_made(&path)?, path)))
     }
 
     /// Opens the front.
@@ -111,7 +117,10 @@ mod tests {
     async fn who_reaches_it_by_network_must_show_a_token() {
         let (entry, dir) = open(at("127.0.0.1:0")).await.unwrap();
         assert_eq!(entry.token_file, Some(dir.path().join(TOKEN_FILE)));
-        assert!(entry.settings.token.is_some() && dir.path().join(TOKEN_FILE).exists());
+        assert!(entry.settings.token.is_some());
+        let text = std::fs::read(dir.path().join(TOKEN_FILE)).unwrap();
+        let again = at("127.0.0.1:0").open(dir.path(), 1000, None).await.unwrap();
+        assert!(again.settings.token.unwrap().is(Some(text.trim_ascii())), "the same as before");
         let (entry, _dir) = open(Request { is_without_token: true, ..at("127.0.0.1:0") }).await.unwrap();
         assert!(entry.settings.token.is_none());
         let dir = tempfile::tempdir().unwrap();

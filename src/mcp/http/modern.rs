@@ -29,6 +29,9 @@ const KNOWN_S: u64 = 60;
 const LEARN_MS: u64 = 300;
 /// Pages of tools that are looked through.
 const PAGES_MAX: usize = 64;
+/// Methods of the revisions before, which this one has not.
+const GONE: [&str; 5] =
+    ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
 
 /// What is known of tools whose arguments are repeated in headers.
 #[derive(Default)]
@@ -183,6 +186,10 @@ pub async fn post(
     }
     if let Err((code, reason)) = judge(mirrors, door, headers, envelope, parameters).await {
         return refusal(StatusCode::BAD_REQUEST, envelope.id, code, &reason);
+    }
+    if GONE.contains(&&*envelope.method) && parameters.version().is_some_and(|version| version == MODERN) {
+        let reason = format!("revision {MODERN} has no method `{}`", envelope.method);
+        return refusal(StatusCode::NOT_FOUND, envelope.id, METHOD_NOT_FOUND, &reason);
     }
     let conversation = door.open(Face::Request);
     match timeout(Duration::from_secs(HUB_S), conversation.send.send(body)).await {

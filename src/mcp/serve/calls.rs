@@ -10,8 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::container::exec::{ExecRequest, Task};
-use crate::container::files::Writing;
+use crate::container::task::{ExecRequest, Task, Writing};
 use crate::engine::box_files::{self, FileDone};
 use crate::engine::boxes::{Ceiling, Sandbox};
 use crate::engine::errands::{Input, Output};

@@ -1,4 +1,4 @@
-//! Pure: what a client of `mcp serve` may ask for, bounded by what the server was started with.
+//! What a client of `mcp serve` may ask for, bounded by what the server was started with.
 //!
 //! It compares and never looks at the host: that a path has no link in it is held where it is mounted.
 

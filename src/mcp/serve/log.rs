@@ -1,4 +1,4 @@
-//! Pure: the output of one command: both streams in order, the newest part kept, read from a cursor.
+//! The output of one command: both streams in order, the newest part kept, read from a cursor.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! Pure: the tools of `mcp serve` as they are listed: names, schemas, hints.
+//! The tools of `mcp serve` as they are listed: names, schemas, hints.
 
 use serde_json::{Value, json};
 
