@@ -11,13 +11,14 @@ use rustix::fs::{AtFlags, FileType, StatxFlags};
 
 use crate::engine::drafts::Transaction;
 use crate::engine::host::Host;
-use crate::workspace::commit::{kind_of, recover};
+use crate::workspace::commit::kind_of;
 use crate::workspace::files::{self, Loaded};
 use crate::workspace::index::Index;
 use crate::workspace::journal::Journal;
 use crate::workspace::listing::Kind;
 use crate::workspace::path::{Inside, PROTECTED};
 use crate::workspace::patience::{Ended, Patience};
+use crate::workspace::recover::recover;
 use crate::workspace::refusal::{Code, Refusal};
 use crate::workspace::root::{Access, RootRequest, Roots, Spot};
 use crate::workspace::text::{Coding, LineEnds, binary_kind, line_count};

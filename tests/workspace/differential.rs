@@ -120,6 +120,14 @@ fn calls(root: &str) -> Vec<(&'static str, Value)> {
     all.push(("read_text_file", json!({"path": format!("{root}/f.txt"), "head": 1, "tail": 1})));
     all.push(("list_directory_with_sizes", json!({"path": ".", "sortBy": "size"})));
     all.push(("list_directory_with_sizes", json!({"path": "sub/inner", "sortBy": "size"})));
+    all.extend(searches(root));
+    all.extend(misfits());
+    all.extend(changes());
+    all
+}
+
+fn searches(root: &str) -> Vec<(&'static str, Value)> {
+    let mut all: Vec<(&'static str, Value)> = Vec::new();
     for exclude in [
         json!(["node_modules"]),
         json!(["*.txt"]),
@@ -144,6 +152,11 @@ fn calls(root: &str) -> Vec<(&'static str, Value)> {
             all.push(("search_files", json!({"path": ".", "pattern": pattern, "excludePatterns": exclude})));
         }
     }
+    all
+}
+
+fn misfits() -> Vec<(&'static str, Value)> {
+    let mut all: Vec<(&'static str, Value)> = Vec::new();
     all.push(("search_files", json!({"path": "f.txt", "pattern": "*"})));
     all.push(("search_files", json!({"path": "none", "pattern": "*"})));
     all.push(("read_multiple_files", json!({"paths": ["f.txt", "none", "sub", "/etc/passwd", "crlf.txt"]})));
@@ -161,7 +174,6 @@ fn calls(root: &str) -> Vec<(&'static str, Value)> {
     ] {
         all.push((tool, bad));
     }
-    all.extend(changes());
     all
 }
 
