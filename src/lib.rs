@@ -194,6 +194,8 @@ pub mod workspace {
     pub mod files;
     /// ● What takes operations back.
     pub mod undo;
+    /// ● What dead processes left half done is ended.
+    pub mod recover;
     /// ○ Places of a needle or a pattern in a text, and what shall stand there.
     pub mod replace;
     /// ○ The globs of the reference server.
@@ -351,6 +353,8 @@ pub mod engine {
     pub mod facts;
     /// ● A workspace: its roots, its journal, what is read there.
     pub mod workspaces;
+    /// ● Checks of new texts before anything is written.
+    pub mod checks;
     /// ● Files on their way to a new content, of one call or of a transaction.
     pub mod drafts;
     /// ● Write, edit, patch, move, copy, delete; undo and history; transactions.
