@@ -473,6 +473,10 @@ pub mod mcp {
         pub mod massgen;
         /// ● Edits and patches of many files, undo, transactions.
         pub mod editing;
+        /// ● Search, symbols, maps, suggestions, status.
+        pub mod finding;
+        /// ● What changed since a moment, snapshots, the way back.
+        pub mod moments;
         /// ● The server: which tool is which function.
         pub mod serve;
     }
@@ -499,25 +503,6 @@ pub mod mcp {
     pub mod outside;
     /// ● `mcp gateway`: the hub, its outside and one front.
     pub mod gateway;
-    /// The tools of a workspace.
-    pub mod workspace {
-        /// ○ How the reference server words things.
-        pub mod node;
-        /// ○ Which tools there are, in which profile, and their schemas.
-        pub mod schema;
-        /// ● The tools of the reference server.
-        pub mod compat;
-        /// ● MassGen's six tools.
-        pub mod massgen;
-        /// ● Edits and patches of many files, undo, transactions.
-        pub mod editing;
-        /// ● Search, symbols, maps, suggestions, status.
-        pub mod finding;
-        /// ● What changed since a moment, snapshots, the way back.
-        pub mod moments;
-        /// ● The server: which tool is which function.
-        pub mod serve;
-    }
 }
 
 /// The command line.
