@@ -35,7 +35,7 @@ impl Hub {
             FromUpstream::Started { pid } => {
                 if let Some(instance) = self.instances.get_mut(&id) {
                     instance.pid = Some(pid);
-                    (self.world.process)(instance.server, pid, Life::Started);
+                    self.world.process(instance.server, pid, Life::Started);
                 }
             }
             FromUpstream::Message(bytes) => self.upstream_said(id, &bytes, now),
@@ -62,7 +62,7 @@ impl Hub {
             }
             Shape::Error { id: None, error } => {
                 let server = instance.server;
-                (self.world.note)(server, &format!("it says: {}", said(error)));
+                self.world.note(server, &format!("it says: {}", said(error)));
                 self.stray(id);
             }
             Shape::Request { id: raw, method } => self.question(id, raw, method, &message, now),
@@ -77,7 +77,7 @@ impl Hub {
                 String::from_utf8_lossy(bytes.get(..NOISE_CHARS_MAX * 4).unwrap_or(bytes)).into_owned();
             let start: String = start.chars().take(NOISE_CHARS_MAX).collect();
             if !start.trim().is_empty() {
-                (self.world.note)(instance.server, &format!("no message ({why}): {start}"));
+                self.world.note(instance.server, &format!("no message ({why}): {start}"));
             }
         }
         self.stray(id);
@@ -260,7 +260,7 @@ impl Hub {
                 end,
                 CallEnd::Refused | CallEnd::Error(_) | CallEnd::Lost | CallEnd::TimedOut
             ));
-            (self.world.called)(&Called {
+            self.world.called(&Called {
                 server: call.server,
                 client: &call.client,
                 method: &call.method,

@@ -416,7 +416,7 @@ impl Hub {
         }
         instance.used_at = now;
         let is_ready = instance.phase == Phase::Ready;
-        (self.world.begin)(server);
+        self.world.begin(server);
         let number = self.register(Call { instance: Some(id), ..call });
         if is_ready {
             self.send_call(number, now);

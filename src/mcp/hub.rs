@@ -98,7 +98,7 @@ impl Hub {
         match order {
             Order::Stop => {
                 self.servers[server].is_stopped = true;
-                (self.world.state)(server, State::Stopped, None);
+                self.world.state(server, State::Stopped, None);
                 for id in running {
                     self.lose(id, "it was stopped");
                     self.stop_instance(id);
@@ -245,10 +245,12 @@ mod tests {
     use super::*;
     use crate::engine::config::document::Place;
     use crate::engine::config::servers::{GatewaySettings, Prefix, Restart, ServerConfig, Transport};
+    use crate::engine::offer::Offer;
     use crate::engine::offer::Withheld;
+    use crate::mcp::era::Era;
     use crate::mcp::link::{EndReason, FromUpstream, Link};
     use crate::mcp::session::{Conversation, Door, ToClient};
-    use crate::mcp::state::World;
+    use crate::mcp::state::{Called, Life, World};
 
     /// The far end of a link: what a server would be.
     struct Far {
@@ -342,27 +344,40 @@ mod tests {
         ServerConfig::new(name, Place::default(), transport)
     }
 
+    #[derive(Debug)]
+    struct Fake {
+        starts: mpsc::UnboundedSender<Far>,
+        notes: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl World for Fake {
+        fn start(&mut self, server: usize, _: &ServerConfig) -> Link {
+            let (send, receive) = mpsc::channel(8);
+            let (told, from) = mpsc::channel(8);
+            drop(self.starts.send(Far { server, receive, send: told, early: VecDeque::new() }));
+            Link { send, receive: from }
+        }
+        fn note(&mut self, _: usize, line: &str) {
+            self.notes.lock().unwrap().push(line.to_owned());
+        }
+        fn state(&mut self, _: usize, _: State, _: Option<&str>) {}
+        fn process(&mut self, _: usize, _: u32, _: Life) {}
+        fn begin(&mut self, _: usize) {}
+        fn called(&mut self, _: &Called<'_>) {}
+        fn known(&mut self, _: usize, _: Era) -> Option<Offer> {
+            None
+        }
+        fn offered(&mut self, _: usize, _: Era, _: &Offer) {}
+        fn withheld(&mut self, _: usize, _: &Offer) -> Withheld {
+            Withheld::default()
+        }
+    }
+
     fn bench(servers: Vec<ServerConfig>) -> Bench {
         let (door, inside) = Door::new();
         let (starts, started) = mpsc::unbounded_channel();
         let notes = Arc::new(Mutex::new(Vec::new()));
-        let noted = Arc::clone(&notes);
-        let world = World {
-            start: Box::new(move |server, _| {
-                let (send, receive) = mpsc::channel(8);
-                let (told, from) = mpsc::channel(8);
-                drop(starts.send(Far { server, receive, send: told, early: VecDeque::new() }));
-                Link { send, receive: from }
-            }),
-            note: Box::new(move |_, line| noted.lock().unwrap().push(line.to_owned())),
-            state: Box::new(|_, _, _| {}),
-            process: Box::new(|_, _, _| {}),
-            begin: Box::new(|_| {}),
-            called: Box::new(|_| {}),
-            known: Box::new(|_, _| None),
-            offered: Box::new(|_, _, _| {}),
-            withheld: Box::new(|_, _| Withheld::default()),
-        };
+        let world = Box::new(Fake { starts, notes: Arc::clone(&notes) });
         let hub = Hub::new(servers, GatewaySettings::default(), door.events(), world);
         Bench { door, started, notes, running: tokio::spawn(hub.run(inside)) }
     }

@@ -107,9 +107,9 @@ impl Hub {
             return Err(self.fault(server, "limit", &text, Some("raise `running_max` of the gateway")));
         }
         let id = InstanceId(self.number());
-        let link = (self.world.start)(server, &self.servers[server].config);
+        let link = self.world.start(server, &self.servers[server].config);
         self.servers[server].starts += 1;
-        (self.world.state)(server, State::Starting, None);
+        self.world.state(server, State::Starting, None);
         tokio::spawn(forward(link.receive, self.events.clone(), id));
         self.instances.insert(
             id,
@@ -335,7 +335,7 @@ impl Hub {
         instance.era = era;
         instance.phase = Phase::Ready;
         instance.ready_at = Some(now);
-        (self.world.state)(instance.server, State::Started, None);
+        self.world.state(instance.server, State::Started, None);
         instance.info = server_info(&object);
         instance.opening = Some(opening.to_owned());
         let queue: Vec<CallId> = instance.queue.drain(..).collect();
@@ -403,16 +403,16 @@ impl Hub {
                 if page.cursor.is_some() && is_full {
                     fetch.listing.items.truncate(LIST_ITEMS_MAX);
                     let text = format!("its list of {} is cut short: it has no end", list_member(kind));
-                    (self.world.note)(server, &text);
+                    self.world.note(server, &text);
                 } else {
                     cursor = page.cursor;
                 }
             }
             (_, Err(why)) => {
-                (self.world.note)(server, &format!("`{}` failed: {}", list_method(kind), said(why)));
+                self.world.note(server, &format!("`{}` failed: {}", list_method(kind), said(why)));
             }
             (None, Ok(_)) => {
-                (self.world.note)(server, &format!("its answer to `{}` is no list", list_method(kind)));
+                self.world.note(server, &format!("its answer to `{}` is no list", list_method(kind)));
             }
         }
         match cursor {
@@ -480,7 +480,7 @@ impl Hub {
     pub fn fail(&mut self, id: InstanceId, why: &str) {
         let Some(instance) = self.instances.get(&id) else { return };
         let server = instance.server;
-        (self.world.note)(server, &format!("it is ended: {why}"));
+        self.world.note(server, &format!("it is ended: {why}"));
         self.count_failure(server, why, Instant::now());
         self.lose(id, why);
         self.stop_instance(id);
@@ -496,12 +496,12 @@ impl Hub {
         if self.is_given_up(server) {
             pause_ms = GIVEN_UP_MS;
             if !given_up_before {
-                (self.world.note)(server, &format!("it is given up: {why}"));
+                self.world.note(server, &format!("it is given up: {why}"));
             }
         }
         self.servers[server].not_before = Some(now + Duration::from_millis(pause_ms));
         let state = if self.is_given_up(server) { State::GivenUp } else { State::Failed };
-        (self.world.state)(server, state, Some(why));
+        self.world.state(server, state, Some(why));
     }
 
     /// An instance is gone, and nothing of it is left.
@@ -513,18 +513,18 @@ impl Hub {
             .is_some_and(|at| now.saturating_duration_since(at) >= Duration::from_millis(WELL_MS));
         let was_asked = instance.phase == Phase::Ending;
         if let Some(pid) = instance.pid {
-            (self.world.process)(server, pid, Life::Ended);
+            self.world.process(server, pid, Life::Ended);
         }
         let has_failed = self.servers[server].not_before.is_some_and(|at| now < at);
         if was_asked && !has_failed && self.instances.values().filter(|i| i.server == server).count() == 1 {
-            (self.world.state)(server, State::Stopped, None);
+            self.world.state(server, State::Stopped, None);
         }
         if !was_asked {
             if was_well {
                 self.servers[server].failures = 0;
             }
             let why = reason_text(reason);
-            (self.world.note)(server, &format!("it ended: {why}"));
+            self.world.note(server, &format!("it ended: {why}"));
             if self.open_in_the_other_era(id, now) {
                 self.stop_instance(id);
                 self.instances.remove(&id);
@@ -591,7 +591,7 @@ impl Hub {
             .is_some_and(|scope| scope.subscribed.values().any(|server| *server == instance.server));
         let idle_stop = config.idle_stop_ms.map(Duration::from_millis);
         if idle_stop.is_some_and(|idle| since(instance.used_at) >= idle) && !is_used {
-            (self.world.note)(instance.server, "it is stopped: nobody needs it");
+            self.world.note(instance.server, "it is stopped: nobody needs it");
             return self.stop_instance(id);
         }
         let every = config.timeouts.ping_every_ms.map(Duration::from_millis);

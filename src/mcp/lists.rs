@@ -44,7 +44,7 @@ impl Hub {
         let before = before.or_else(|| self.servers[server].known.get(&era).cloned());
         let difference = before.as_ref().map(|before| Difference::between(before, offer));
         if difference.as_ref().is_none_or(|difference| !difference.is_empty()) {
-            (self.world.offered)(server, era, offer);
+            self.world.offered(server, era, offer);
         }
         self.servers[server].known.insert(era, Arc::clone(offer));
         for scope in self.scopes.values_mut().filter(|scope| scope.era == era) {
@@ -116,7 +116,7 @@ impl Hub {
     }
 
     fn withheld(&mut self, server: usize, offer: &Offer) -> Option<Withheld> {
-        self.servers[server].config.pin.then(|| (self.world.withheld)(server, offer))
+        self.servers[server].config.pin.then(|| self.world.withheld(server, offer))
     }
 
     fn show(&mut self, table: &mut Table, server: usize, offer: &Offer) {
@@ -142,7 +142,7 @@ impl Hub {
                 };
                 if !enter(table, kind, server, &name, &own) {
                     let what = format!("`{name}` is not shown: another server of the list has that name");
-                    (self.world.note)(server, &what);
+                    self.world.note(server, &what);
                     continue;
                 }
                 let text = match kind {

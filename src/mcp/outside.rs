@@ -2,6 +2,7 @@
 //!
 //! It decides nothing: it does what the hub says, and knows where that belongs.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::engine::config::servers::{GatewaySettings, ServerConfig, Transport};
 use crate::engine::host::Host;
 use crate::engine::offer::{Kind, Offer, Withheld};
 use crate::engine::remote::Remote;
+use crate::engine::status::State;
 use crate::error::{Error, ErrorKind};
 use crate::mcp::board::{Board, Ended, Known, Tell};
 use crate::mcp::era::Era;
@@ -52,16 +54,21 @@ fn policy(server: &ServerConfig) -> String {
     let p = &server.policy;
     let names: Vec<&String> = p.environment.keys().collect();
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {names:?} {:?}",
-        p.workspaces, p.read_only, p.read_write, p.network, p.memory, p.cpus, p.pids, p.seccomp
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {names:?} {:?}",
+        p.hidden, p.workspaces, p.read_only, p.read_write, p.network, p.memory, p.cpus, p.pids, p.seccomp
     )
 }
 
 /// The outside of a gateway on this host.
-pub fn world(host: &Host, servers: &[ServerConfig], settings: &GatewaySettings, board: &Board) -> World {
+pub fn world(
+    host: &Host,
+    servers: &[ServerConfig],
+    settings: &GatewaySettings,
+    board: &Board,
+) -> Box<dyn World> {
     let prints =
         servers.iter().map(|server| [Era::Legacy, Era::Modern].map(|era| fingerprint(host, server, era)));
-    let outside = Arc::new(Outside {
+    let outside = Outside {
         board: board.clone(),
         servers: servers.to_vec(),
         prints: prints.collect(),
@@ -69,23 +76,8 @@ pub fn world(host: &Host, servers: &[ServerConfig], settings: &GatewaySettings, 
         remote: Arc::new(Remote::new(host)),
         message_bytes_max: usize::try_from(settings.message_bytes_max).unwrap_or(usize::MAX),
         tell: board.tell(),
-    });
-    // One for each of what follows; they are one thing.
-    let [a, b, c, d, e, f, g, h, i] = std::array::from_fn(|_| Arc::clone(&outside));
-    World {
-        start: Box::new(move |server, config| a.start(server, config)),
-        note: Box::new(move |server, line| b.note(server, line)),
-        state: Box::new(move |server, state, why| c.board.state(c.name(server), state, why)),
-        process: Box::new(move |server, pid, life| match life {
-            Life::Started => d.board.started(d.name(server), pid),
-            Life::Ended => d.board.ended(d.name(server), pid),
-        }),
-        begin: Box::new(move |server| e.board.begin(e.name(server))),
-        called: Box::new(move |called| f.called(called)),
-        known: Box::new(move |server, era| g.known(server, era)),
-        offered: Box::new(move |server, era, offer| h.offered(server, era, offer)),
-        withheld: Box::new(move |server, offer| i.withheld(server, offer)),
-    }
+    };
+    Box::new(outside)
 }
 
 fn fingerprint(host: &Host, server: &ServerConfig, era: Era) -> Fingerprint {
@@ -103,6 +95,12 @@ fn fingerprint(host: &Host, server: &ServerConfig, era: Era) -> Fingerprint {
     Fingerprint::of(&server.name, target, &policy)
 }
 
+impl fmt::Debug for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outside").field("board", &self.board).finish_non_exhaustive()
+    }
+}
+
 impl Outside {
     fn name(&self, server: usize) -> &str {
         &self.servers[server].name
@@ -113,7 +111,38 @@ impl Outside {
         if era == Era::Legacy { legacy } else { modern }
     }
 
-    fn start(&self, server: usize, config: &ServerConfig) -> Link {
+    fn log(&self, server: usize) -> Log {
+        match self.board.log(self.name(server)) {
+            Some(log) => {
+                let log = Mutex::new(log);
+                Box::new(move |bytes| {
+                    if let Ok(mut log) = log.lock() {
+                        log.write(bytes);
+                    }
+                })
+            }
+            None => Box::new(|_| {}),
+        }
+    }
+}
+
+impl World for Outside {
+    fn state(&mut self, server: usize, state: State, reason: Option<&str>) {
+        self.board.state(self.name(server), state, reason);
+    }
+
+    fn process(&mut self, server: usize, pid: u32, life: Life) {
+        match life {
+            Life::Started => self.board.started(self.name(server), pid),
+            Life::Ended => self.board.ended(self.name(server), pid),
+        }
+    }
+
+    fn begin(&mut self, server: usize) {
+        self.board.begin(self.name(server));
+    }
+
+    fn start(&mut self, server: usize, config: &ServerConfig) -> Link {
         if let Transport::Http { url, headers } = &config.transport {
             return match Target::new(url, headers) {
                 Ok(target) => upstream::start(target, Arc::clone(&self.remote), self.message_bytes_max),
@@ -137,26 +166,12 @@ impl Outside {
         })
     }
 
-    fn log(&self, server: usize) -> Log {
-        match self.board.log(self.name(server)) {
-            Some(log) => {
-                let log = Mutex::new(log);
-                Box::new(move |bytes| {
-                    if let Ok(mut log) = log.lock() {
-                        log.write(bytes);
-                    }
-                })
-            }
-            None => Box::new(|_| {}),
-        }
-    }
-
-    fn note(&self, server: usize, line: &str) {
+    fn note(&mut self, server: usize, line: &str) {
         self.board.went_wrong(self.name(server), line);
         (self.log(server))(format!("cuddy: {line}\n").as_bytes());
     }
 
-    fn called(&self, called: &Called<'_>) {
+    fn called(&mut self, called: &Called<'_>) {
         let params = Object::parse(called.params).ok();
         let arguments = params.as_ref().and_then(|p| p.get("arguments")).unwrap_or("");
         let meta = params.as_ref().and_then(|p| p.object("_meta"));
@@ -183,7 +198,7 @@ impl Outside {
         });
     }
 
-    fn known(&self, server: usize, era: Era) -> Option<Offer> {
+    fn known(&mut self, server: usize, era: Era) -> Option<Offer> {
         match self.catalogue.get(self.print(server, era)) {
             Ok(found) => found,
             Err(fault) => {
@@ -193,7 +208,7 @@ impl Outside {
         }
     }
 
-    fn offered(&self, server: usize, era: Era, offer: &Offer) {
+    fn offered(&mut self, server: usize, era: Era, offer: &Offer) {
         if let Some(tools) = offer.listing(Kind::Tool) {
             self.board.tools(self.name(server), tools.items.len());
         }
@@ -202,7 +217,7 @@ impl Outside {
         }
     }
 
-    fn withheld(&self, server: usize, offer: &Offer) -> Withheld {
+    fn withheld(&mut self, server: usize, offer: &Offer) -> Withheld {
         // What cannot be read was not accepted.
         let accepted = self.catalogue.accepted(self.print(server, Era::Legacy)).unwrap_or_else(|fault| {
             (self.tell)(&Error::from(fault).to_string());

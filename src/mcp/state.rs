@@ -31,31 +31,33 @@ pub const UNDER_WAY_BYTES_MAX: usize = 64 << 20;
 pub type CallId = u64;
 
 /// What is outside: started, written, looked up by whoever made the hub.
-pub struct World {
+pub trait World: Send + fmt::Debug {
     /// Starts a server; what goes wrong comes over the link.
-    pub start: Box<dyn FnMut(usize, &ServerConfig) -> Link + Send>,
-    /// Writes a line into a server's log.
-    pub note: Box<dyn FnMut(usize, &str) + Send>,
-    /// A server stands like this now.
-    pub state: Box<dyn FnMut(usize, State, Option<&str>) + Send>,
-    /// A process of a server has begun or ended.
-    pub process: Box<dyn FnMut(usize, u32, Life) + Send>,
-    /// A request of a client to a server begins.
-    pub begin: Box<dyn FnMut(usize) + Send>,
-    /// It has ended.
-    pub called: Box<dyn FnMut(&Called<'_>) + Send>,
-    /// What a server offered the last time that it was asked in this era.
-    pub known: Box<dyn FnMut(usize, Era) -> Option<Offer> + Send>,
-    /// A server offers this now, in this era of its clients.
-    pub offered: Box<dyn FnMut(usize, Era, &Offer) + Send>,
-    /// What nobody has accepted yet of a server whose definitions are pinned.
-    pub withheld: Box<dyn FnMut(usize, &Offer) -> Withheld + Send>,
-}
+    fn start(&mut self, server: usize, config: &ServerConfig) -> Link;
 
-impl fmt::Debug for World {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("World").finish_non_exhaustive()
-    }
+    /// Writes a line into a server's log.
+    fn note(&mut self, server: usize, line: &str);
+
+    /// A server stands like this now, for this reason.
+    fn state(&mut self, server: usize, state: State, reason: Option<&str>);
+
+    /// A process of a server has begun or ended.
+    fn process(&mut self, server: usize, pid: u32, life: Life);
+
+    /// A request of a client to a server begins.
+    fn begin(&mut self, server: usize);
+
+    /// It has ended.
+    fn called(&mut self, called: &Called<'_>);
+
+    /// What a server offered the last time that it was asked in this era of its clients.
+    fn known(&mut self, server: usize, era: Era) -> Option<Offer>;
+
+    /// A server offers this now, in this era of its clients.
+    fn offered(&mut self, server: usize, era: Era, offer: &Offer);
+
+    /// What nobody has accepted yet of a server whose definitions are pinned.
+    fn withheld(&mut self, server: usize, offer: &Offer) -> Withheld;
 }
 
 /// What happened to a process.
@@ -441,7 +443,7 @@ pub struct Hub {
     /// Where servers report.
     pub events: mpsc::Sender<Event>,
     /// What is outside.
-    pub world: World,
+    pub world: Box<dyn World>,
     /// What the next thing is numbered.
     pub next: u64,
     /// Nothing new is begun.
@@ -456,12 +458,12 @@ impl Hub {
         servers: Vec<ServerConfig>,
         settings: GatewaySettings,
         events: mpsc::Sender<Event>,
-        mut world: World,
+        mut world: Box<dyn World>,
     ) -> Self {
         let servers = servers.into_iter().enumerate().map(|(n, config)| {
             let known: HashMap<Era, Arc<Offer>> = [Era::Legacy, Era::Modern]
                 .into_iter()
-                .filter_map(|era| Some((era, Arc::new((world.known)(n, era)?))))
+                .filter_map(|era| Some((era, Arc::new(world.known(n, era)?))))
                 .collect();
             let modern_probe = known.get(&Era::Modern).map(|offer| era_of(offer));
             Server {
