@@ -194,6 +194,8 @@ pub mod workspace {
     pub mod files;
     /// ● What takes operations back.
     pub mod undo;
+    /// ● What dead processes left half done is ended.
+    pub mod recover;
     /// ○ Places of a needle or a pattern in a text, and what shall stand there.
     pub mod replace;
     /// ○ The globs of the reference server.
@@ -351,6 +353,8 @@ pub mod engine {
     pub mod facts;
     /// ● A workspace: its roots, its journal, what is read there.
     pub mod workspaces;
+    /// ● Checks of new texts before anything is written.
+    pub mod checks;
     /// ● Files on their way to a new content, of one call or of a transaction.
     pub mod drafts;
     /// ● Write, edit, patch, move, copy, delete; undo and history; transactions.
@@ -457,6 +461,25 @@ pub mod mcp {
     /// ● Calls as spans for OpenTelemetry, by OTLP over HTTP.
     #[cfg(feature = "otel")]
     pub mod otel;
+    /// The tools of a workspace.
+    pub mod workspace {
+        /// ○ How the reference server words things.
+        pub mod node;
+        /// ○ Which tools there are, in which profile, and their schemas.
+        pub mod schema;
+        /// ● The tools of the reference server.
+        pub mod compat;
+        /// ● MassGen's six tools.
+        pub mod massgen;
+        /// ● Edits and patches of many files, undo, transactions.
+        pub mod editing;
+        /// ● Search, symbols, maps, suggestions, status.
+        pub mod finding;
+        /// ● What changed since a moment, snapshots, the way back.
+        pub mod moments;
+        /// ● The server: which tool is which function.
+        pub mod serve;
+    }
     /// `mcp serve`: sandboxes for an orchestrator.
     pub mod serve {
         /// ● The tools as they are listed: names, schemas, hints.
@@ -480,25 +503,12 @@ pub mod mcp {
     pub mod outside;
     /// ● `mcp gateway`: the hub, its outside and one front.
     pub mod gateway;
-    /// The tools of a workspace.
-    pub mod workspace {
-        /// ○ How the reference server words things.
-        pub mod node;
-        /// ○ Which tools there are, in which profile, and their schemas.
-        pub mod schema;
-        /// ● The tools of the reference server.
-        pub mod compat;
-        /// ● MassGen's six tools.
-        pub mod massgen;
-        /// ● Edits and patches of many files, undo, transactions.
-        pub mod editing;
-        /// ● The server: which tool is which function.
-        pub mod serve;
-    }
 }
 
 /// The command line.
 pub mod cli {
+    /// ○ What may be typed behind `workspace`, but for `serve`.
+    pub mod workspace_args;
     /// ○ What may be typed, nothing else.
     pub mod args;
     /// ● Tables, JSON, errors, exit codes, raw mode.
@@ -544,6 +554,8 @@ pub mod cli {
     pub mod catalogue;
     /// ● `audit show`, `audit verify`.
     pub mod audit;
+    /// ● `workspace status`, `search`, `outline`, `map`, `history`, `undo`.
+    pub mod workspace;
     /// ● `doctor`, `version`, `system`.
     pub mod system;
 }

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use cuddy::audit::CallLog;
 use cuddy::cli::args::{
-    self, AuditVerb, Cuddy, ImageVerb, McpGateway, McpVerb, SystemVerb, Verb, WorkspaceProfile,
+    self, AuditVerb, Cuddy, ImageVerb, McpGateway, McpServe, McpVerb, SystemVerb, Verb, WorkspaceProfile,
     WorkspaceServe, WorkspaceVerb,
 };
 use cuddy::cli::{
     archives, audit, catalogue, containers, images, mcp, mcp_config, registries, running, srt, system,
-    terminal,
+    terminal, workspace,
 };
 use cuddy::container::stage;
 use cuddy::engine::boxes::{self, HOLD_ROLE};
@@ -25,6 +26,9 @@ use cuddy::mcp::toolbox::serve_stdio;
 use cuddy::mcp::workspace::schema::Profile;
 use cuddy::mcp::workspace::serve::WorkspaceTools;
 use cuddy::sys::process::{self, STAGE_ROLE};
+
+/// Largest text of one reply about files, in bytes: what is longer is cut, and says where it goes on.
+const WORKSPACE_REPLY_BYTES_MAX: usize = 96 * 1024;
 
 fn main() -> ExitCode {
     process::keep_ended_children();
@@ -93,13 +97,7 @@ fn carry_out(parsed: Cuddy) -> i32 {
         Verb::Search(args) => code(registries::search(&host, &args)),
         Verb::Mcp(args) => match args.verb {
             McpVerb::Run(args) => mcp::run(&host, *args),
-            McpVerb::Serve(args) => match mcp::ceiling(&host, *args) {
-                Ok(ceiling) => server::serve(host, ceiling),
-                Err(error) => {
-                    terminal::print_error(&error);
-                    terminal::EXIT_RUN
-                }
-            },
+            McpVerb::Serve(args) => serve_sandboxes(host, *args),
             McpVerb::Gateway(args) => code(gateway(&host, args)),
             McpVerb::Import(args) => code(mcp_config::import(&host, &args)),
             McpVerb::Init(args) => code(mcp_config::init(&host, &args)),
@@ -114,6 +112,12 @@ fn carry_out(parsed: Cuddy) -> i32 {
         },
         Verb::Workspace(args) => match args.verb {
             WorkspaceVerb::Serve(args) => serve_workspace(&host, args),
+            WorkspaceVerb::Status(args) => code(workspace::status(&host, &args)),
+            WorkspaceVerb::Search(args) => workspace::search(&host, args),
+            WorkspaceVerb::Outline(args) => code(workspace::outline(&host, &args)),
+            WorkspaceVerb::Map(args) => code(workspace::map(&host, args)),
+            WorkspaceVerb::History(args) => code(workspace::history(&host, &args)),
+            WorkspaceVerb::Undo(args) => code(workspace::undo(&host, &args)),
         },
         Verb::Audit(args) => match args.verb {
             AuditVerb::Show(args) => code(audit::show(&host, &args)),
@@ -157,6 +161,34 @@ fn image(host: &Host, verb: ImageVerb) -> i32 {
         ImageVerb::Import(args) => code(images::import(host, &args)),
         ImageVerb::Pull(args) => code(registries::pull(host, &args)),
         ImageVerb::Push(args) => code(registries::push(host, &args)),
+    }
+}
+
+/// Serves sandboxes, and the files of the folders they may have, until the client is gone.
+fn serve_sandboxes(host: Host, args: McpServe) -> i32 {
+    let without_files = args.no_files;
+    let served = mcp::ceiling(&host, args).and_then(|ceiling| {
+        let of = |access| {
+            let folders = ceiling.workspaces.iter().filter(move |(_, read_only)| *read_only == access);
+            folders.map(|(path, _)| path.display().to_string()).collect()
+        };
+        let request =
+            WorkspaceRequest { roots: of(false), read_only: of(true), protect: Vec::new(), journal: None };
+        let files = if without_files || ceiling.workspaces.is_empty() {
+            None
+        } else {
+            let workspace = Workspace::open(&host, &request)?;
+            Some(WorkspaceTools { workspace, profile: Profile::Core, max_reply: WORKSPACE_REPLY_BYTES_MAX })
+        };
+        host.open_data()?;
+        Ok((ceiling, files, CallLog::open(&host.data)?))
+    });
+    match served {
+        Ok((ceiling, files, log)) => server::serve(host, ceiling, files, log),
+        Err(error) => {
+            terminal::print_error(&error);
+            terminal::EXIT_RUN
+        }
     }
 }
 

@@ -131,7 +131,7 @@ fn old_entries_of_a_server_go_and_what_was_accepted_stays() {
     }
     assert!(entries(data.path()).len() < 20, "{}", entries(data.path()).len());
     assert!(catalogue.get(&server(39)).unwrap().is_some());
-    assert!(catalogue.accepted(&server(39)).unwrap().is_some());
+    assert_eq!(catalogue.accepted(&server(39)).unwrap().len(), 1);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_tool_that_changed_since_it_was_accepted_is_withheld_until_it_is_accepted_ag
     let (catalogue, server) = (Catalogue::open(data.path()), of(&["sh"], data.path(), "strict"));
     let withheld = |now: &Offer| {
         let accepted = catalogue.accepted(&server).unwrap();
-        Withheld::of(accepted.as_ref(), now).tools.into_iter().collect::<Vec<_>>()
+        Withheld::of(&accepted, now).tools.into_iter().collect::<Vec<_>>()
     };
     let (good, evil) = (offer(&[ADD]), offer(&[&ADD.replace("adds", "sends your keys"), r#"{"name":"b"}"#]));
     catalogue.put(&server, good.clone()).unwrap();
@@ -154,13 +154,37 @@ fn a_tool_that_changed_since_it_was_accepted_is_withheld_until_it_is_accepted_ag
     assert!(difference.touches(Kind::Tool));
     assert_eq!(withheld(&evil), ["add", "b"]);
     // Another command line under the same name is another server: nothing of it was accepted.
-    assert!(catalogue.accepted(&of(&["cat"], data.path(), "strict")).unwrap().is_none());
+    assert!(catalogue.accepted(&of(&["cat"], data.path(), "strict")).unwrap().is_empty());
     // The same command with another policy is not.
-    assert!(catalogue.accepted(&of(&["sh"], data.path(), "network")).unwrap().is_some());
+    assert_eq!(catalogue.accepted(&of(&["sh"], data.path(), "network")).unwrap().len(), 1);
     let comparison = catalogue.comparisons(Some("calc"), &mut no_warning).unwrap().remove(0);
     assert_eq!(comparison.difference().unwrap().changes.len(), 2);
     catalogue.accept(1, &comparison.now).unwrap();
     assert_eq!(withheld(&evil), [""; 0]);
+}
+
+#[test]
+fn what_was_accepted_in_one_revision_of_the_protocol_counts_in_the_other() {
+    let data = tempfile::tempdir().unwrap();
+    let catalogue = Catalogue::open(data.path());
+    let (legacy, modern) = (of(&["sh"], data.path(), "legacy"), of(&["sh"], data.path(), "modern"));
+    let in_modern = |tools: &[&str]| Offer { protocol: "2026-07-28".to_owned(), ..offer(tools) };
+    catalogue.put(&legacy, offer(&[ADD])).unwrap();
+    let mut no_warning = |e| panic!("{e}");
+    let mut accept_all = || {
+        let all = catalogue.comparisons(None, &mut no_warning).unwrap();
+        all.iter().for_each(|comparison| catalogue.accept(1, &comparison.now).unwrap());
+        all.len()
+    };
+    assert_eq!(accept_all(), 1);
+    let withheld = |now: &Offer| Withheld::of(&catalogue.accepted(&modern).unwrap(), now).tools.len();
+    assert_eq!(withheld(&in_modern(&[ADD])), 0);
+    // A definition that differs between the two is accepted in each.
+    let other = ADD.replace("adds", "adds, since 2026");
+    assert_eq!(withheld(&in_modern(&[&other])), 1);
+    catalogue.put(&modern, in_modern(&[&other])).unwrap();
+    assert_eq!(accept_all(), 2);
+    assert_eq!((withheld(&in_modern(&[&other])), withheld(&offer(&[ADD]))), (0, 0));
 }
 
 #[test]

@@ -77,7 +77,6 @@ async fn a_gateway_says_how_its_servers_stand() {
     board.started("calc", 1234);
     board.state("calc", State::Started, None);
     board.state("time", State::GivenUp, Some("it ended 5 times with exit code 1"));
-    board.client("tests");
     board.begin("calc");
     board.begin("calc");
     board.call(&call("calc", CallOutcome::Done));

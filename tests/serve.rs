@@ -15,7 +15,7 @@ mod client;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -325,6 +325,36 @@ fn processes_inside_cannot_stop_what_holds_them() {
     assert_eq!(stdout(&done), "init\n");
 }
 
+// CVE-2019-5736.
+#[test]
+fn who_hunts_for_the_programs_of_commands_that_are_brought_in_finds_none_to_write() {
+    let (_host, workspace, mut server) = served(&[]);
+    let script = workspace.join("by-our-own-program");
+    fs::write(&script, "#!/proc/self/exe\n").expect("ours");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
+    let name = server.create(json!({}));
+    let hunt = "while [ ! -e stop ]; do for p in /proc/[0-9]*; do \
+                if (: >> $p/exe) 2>/dev/null; then echo open $p; fi; done; done; echo looked";
+    let hunter = json!({ "sandbox": name, "script": hunt, "background": true });
+    let hunter = server.good("sandbox_exec", hunter)["exec"].clone();
+    for _ in 0..20 {
+        for command in [script.to_str().expect("ASCII"), "/proc/self/exe", "true"] {
+            server.raw("sandbox_exec", json!({ "sandbox": name, "command": [command] }));
+        }
+    }
+    let stop = json!({ "sandbox": name, "path": workspace.join("stop"), "content": "" });
+    server.good("sandbox_write", stop);
+    let mut seen = json!({ "state": "running", "next_cursor": 0 });
+    let mut text = String::new();
+    while seen["state"] == "running" {
+        let asked =
+            json!({ "sandbox": name, "exec": hunter, "cursor": seen["next_cursor"], "wait_ms": 20_000 });
+        seen = server.good("sandbox_logs", asked);
+        text.push_str(&stdout(&seen));
+    }
+    assert_eq!(text, "looked\n");
+}
+
 #[test]
 fn commands_and_the_end_of_their_sandbox_may_come_in_any_order() {
     let (_host, _workspace, mut server) = served(&[]);
@@ -456,6 +486,25 @@ fn nothing_above_what_the_server_was_started_with_can_be_asked_for() {
     let names: BTreeSet<&str> =
         tools["tools"].as_array().expect("a list").iter().filter_map(|t| t["name"].as_str()).collect();
     assert!(!names.contains("image_pull") && names.contains("image_load"), "{names:?}");
+}
+
+#[test]
+fn files_of_the_workspaces_can_be_changed_without_a_sandbox_and_a_sandbox_sees_it() {
+    let (_host, workspace, mut server) = served(&[]);
+    let file = workspace.join("note.txt");
+    server.good("write_file", json!({ "path": file, "content": "from outside" }));
+    let name = server.create(json!({}));
+    let asked = json!({ "sandbox": name, "script": "cat note.txt; echo ', from inside' >> note.txt" });
+    assert_eq!(stdout(&server.good("sandbox_exec", asked)), "from outside");
+    let read = server.raw("read_text_file", json!({ "path": file }));
+    assert!(read["content"][0]["text"].as_str().unwrap_or_default().contains("from inside"), "{read}");
+    let (_host, _workspace, mut alone) = served(&["--no-files"]);
+    let tools = alone.request("tools/list", json!({}));
+    let names = tools["tools"].as_array().expect("a list").iter().filter_map(|tool| tool["name"].as_str());
+    assert!(
+        names.clone().count() > 10
+            && names.clone().all(|n| n.starts_with("sandbox_") || n.starts_with("image_"))
+    );
 }
 
 #[test]

@@ -149,6 +149,22 @@ fn what_would_run_later_outside_cannot_be_written_though_its_folder_can() {
 }
 
 #[test]
+fn what_is_protected_cannot_be_moved_away_with_the_folder_it_lies_in() {
+    let mut place = Place::new();
+    fs::create_dir_all(place.path("home/project/deep/keys")).unwrap();
+    fs::write(place.path("home/project/deep/keys/k"), "key").unwrap();
+    place.files("denyRead", &[place.text("home"), place.text("home/project/deep/keys")]);
+    let ran = place.line(
+        "mv .git old; mkdir -p .git/hooks; echo x > .git/hooks/pre-commit; rm -rf .git; \
+         mv deep shallow; cat shallow/keys/k deep/keys/k; echo end",
+    );
+    assert_eq!(ran.out, "end\n", "{}", ran.err);
+    assert!(place.path("home/project/.git/config").exists() && !place.path("home/project/old").exists());
+    assert!(!place.path("home/project/.git/hooks/pre-commit").exists());
+    assert!(place.path("home/project/deep/keys/k").exists());
+}
+
+#[test]
 fn there_is_no_network_and_domains_are_refused_until_somebody_chooses() {
     let mut place = Place::new();
     let links = place.line("cat /proc/net/dev");

@@ -59,7 +59,7 @@ const HOMES: &[(&[&str], &[&str], &str)] = &[
     (&["seccompiler"], &["container::seccomp", "container::bpf"], "filters are made in one place"),
     (
         &["clap"],
-        &["cli::args"],
+        &["cli::args", "cli::workspace_args"],
         "the command line is a surface: nothing else may know how a request was typed",
     ),
     (&["landlock"], &["container::walls"], "walls are raised in one place, in one order"),

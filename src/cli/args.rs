@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::workspace_args::{
+    WorkspaceFolder, WorkspaceMap, WorkspaceOutline, WorkspaceSearch, WorkspaceUndo,
+};
+
 /// Rootless OCI containers without a daemon.
 #[derive(Debug, Parser)]
 #[command(name = "cuddy", version, disable_help_subcommand = true, arg_required_else_help = true)]
@@ -764,6 +768,9 @@ pub struct McpServe {
     /// Most sandboxes at once
     #[arg(long, value_name = "NUMBER", default_value = "16")]
     pub sandboxes: usize,
+    /// Leave out the tools that read and change files of the workspace folders without a sandbox
+    #[arg(long)]
+    pub no_files: bool,
 }
 
 /// `mcp gateway`
@@ -904,6 +911,18 @@ pub struct Workspace {
 pub enum WorkspaceVerb {
     /// Serve file tools to an agent over standard input and output (MCP)
     Serve(WorkspaceServe),
+    /// Count files, folders and languages
+    Status(WorkspaceFolder),
+    /// Search in the content of files
+    Search(WorkspaceSearch),
+    /// Show functions, types and headings with their lines
+    Outline(WorkspaceOutline),
+    /// Show the signatures that the code refers to most
+    Map(WorkspaceMap),
+    /// List what was changed through the server
+    History(WorkspaceFolder),
+    /// Take a change back
+    Undo(WorkspaceUndo),
 }
 
 /// `workspace serve`

@@ -84,6 +84,7 @@ fn as_json(comparison: &Comparison) -> Value {
     json!({
         "server": comparison.now.server,
         "program": comparison.now.program,
+        "protocol": comparison.now.offer.protocol,
         "at_ms": comparison.now.at_ms,
         "accepted_at_ms": comparison.accepted.as_ref().map(|entry| entry.at_ms),
         "tools": count(&comparison.now.offer, Kind::Tool),
@@ -94,7 +95,8 @@ fn as_json(comparison: &Comparison) -> Value {
 fn as_text(comparison: &Comparison) -> String {
     let now = &comparison.now;
     let (server, program) = (harmless(&now.server), harmless(&now.program));
-    let heading = format!("{server}  ({program}, {} tools)", count(&now.offer, Kind::Tool));
+    let (tools, protocol) = (count(&now.offer, Kind::Tool), harmless(&now.offer.protocol));
+    let heading = format!("{server}  ({program}, {tools} tools, protocol {protocol})");
     match comparison.difference() {
         None => {
             let all = Difference::between(&Offer::default(), &now.offer);

@@ -126,7 +126,10 @@ impl Exec {
             let text = format!("the command and its variables have {} bytes of {PLAN_BYTES_MAX}", text.len());
             return Err(Error::new(ErrorKind::Limit, text));
         }
-        hand_over(theirs.as_fd()).map_err(|_| ExecError::Ended)?;
+        // Who is gone took the container along: that is what there is to say.
+        if hand_over(theirs.as_fd()).is_err() {
+            return Err(ExecError::Ended.into());
+        }
         drop(theirs);
         // A stage that ends now closes its end: that is heard.
         let _sent = channel::send_bytes(ours.as_fd(), &text);

@@ -59,7 +59,9 @@ fn finish_file_task(
         Stream::Output => bytes.extend_from_slice(&some[..some.len().min(bytes_max - bytes.len())]),
         Stream::Error => word.extend_from_slice(&some[..some.len().min(WORD_BYTES_MAX - word.len())]),
     };
-    let garbled = |_| Error::new(ErrorKind::Corrupt, "what the sandbox says of the file is cut off");
+    let garbled = |e: serde_json::Error| {
+        Error::new(ErrorKind::Corrupt, format!("what the sandbox says of the file is cut off: {e}"))
+    };
     match running.follow(Instant::now() + FILE_PATIENCE, &[cancel], &mut take)? {
         Followed::Ended(0, _) => {
             let entry = serde_json::from_slice(&word).map_err(garbled)?;
@@ -113,7 +115,7 @@ pub fn list_folder(sandbox: &Sandbox, path: PathBuf, cancel: BorrowedFd<'_>) -> 
     let streams = (Input::Nothing, Output::Taken);
     let done = file_task(sandbox, FileTask::List { path }, streams, LISTING_BYTES_MAX, cancel)?;
     serde_json::from_slice(&done.bytes)
-        .map_err(|_| Error::new(ErrorKind::Corrupt, "the list of the folder is cut off"))
+        .map_err(|e| Error::new(ErrorKind::Corrupt, format!("the list of the folder is cut off: {e}")))
 }
 
 /// Copies a file from one sandbox into another, or within one; not a byte passes here.

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! catalogue/SERVER/KEY.json       an offer; KEY is the fingerprint of what was started
-//! catalogue/SERVER/ORIGIN.pin     the offer that was accepted; ORIGIN is the command line alone
+//! catalogue/SERVER/ORIGIN-….pin   an offer that was accepted; ORIGIN is the command line alone
 //! ```
 
 use std::ffi::OsStr;
@@ -321,19 +321,13 @@ impl Catalogue {
         Ok(difference)
     }
 
-    /// What was accepted of this command line.
+    /// What was accepted of this command line: an offer for each revision of the protocol that it was asked in.
     ///
     /// # Errors
     /// What lies there is not what cuddy wrote: then nothing counts as accepted.
-    pub fn accepted(&self, fingerprint: &Fingerprint) -> Result<Option<Offer>, CatalogueError> {
-        let accepted = self.pin(&fingerprint.server, &fingerprint.origin)?;
-        Ok(accepted.map(|entry| entry.offer))
-    }
-
-    /// When that file last changed, so that who keeps it in memory sees that it must be read anew.
-    pub fn accepted_changed(&self, fingerprint: &Fingerprint) -> Option<SystemTime> {
-        let path = self.folder(&fingerprint.server).join(format!("{}.{PIN}", fingerprint.origin));
-        path.symlink_metadata().and_then(|m| m.modified()).ok()
+    pub fn accepted(&self, fingerprint: &Fingerprint) -> Result<Vec<Offer>, CatalogueError> {
+        let pins = self.pins(&fingerprint.server, &fingerprint.origin)?;
+        Ok(pins.into_iter().map(|entry| entry.offer).collect())
     }
 
     /// Accepts for this user what is offered now; the audit has a line of it.
@@ -342,13 +336,15 @@ impl Catalogue {
     /// What the kernel says; what was accepted before then stays.
     pub fn accept(&self, uid: u32, entry: &Entry) -> Result<(), CatalogueError> {
         let entry = Entry { at_ms: now_ms(), ..entry.clone() };
-        self.write(&entry, &format!("{}.{PIN}", entry.origin))?;
+        let mut revision = Parts::default();
+        revision.add(&entry.offer.protocol);
+        self.write(&entry, &format!("{}-{}.{PIN}", entry.origin, &revision.digest()[..8]))?;
         let asked = audit::Asked { uid, verb: "mcp accept", object: &entry.server, id: &entry.key };
         Ok(audit::append(&self.data, &asked, audit::Outcome::Ended(0))?)
     }
 
     /// What servers offer now and what was accepted: all of them, or those of one name, one for each command
-    /// line that had that name. `warn` is told of files that are no entries.
+    /// line that had that name and each revision of the protocol that it was asked in. `warn` is told of files that are no entries.
     ///
     /// # Errors
     /// What the kernel says about the folders.
@@ -373,14 +369,18 @@ impl Catalogue {
             entries.sort_by_key(|entry: &Entry| std::cmp::Reverse(entry.at_ms));
             let mut seen = Vec::new();
             for now in entries {
-                if seen.contains(&now.origin) {
+                let which = (now.origin.clone(), now.offer.protocol.clone());
+                if seen.contains(&which) {
                     continue;
                 }
-                seen.push(now.origin.clone());
-                let accepted = self.pin(&now.server, &now.origin).unwrap_or_else(|e| {
+                seen.push(which);
+                let mut pins = self.pins(&now.server, &now.origin).unwrap_or_else(|e| {
                     warn(e);
-                    None
+                    Vec::new()
                 });
+                // What was accepted in another revision is better than nothing to compare with.
+                pins.sort_by_key(|pin| (pin.offer.protocol == now.offer.protocol, pin.at_ms));
+                let accepted = pins.pop();
                 found.push(Comparison { now, accepted });
             }
         }
@@ -388,14 +388,20 @@ impl Catalogue {
         Ok(found)
     }
 
-    fn pin(&self, server: &str, origin: &str) -> Result<Option<Entry>, CatalogueError> {
-        let path = self.folder(server).join(format!("{origin}.{PIN}"));
-        match read(&path)? {
-            Some(entry) if entry.origin != origin || entry.server != server => {
-                Err(CatalogueError::Foreign { path, what: "it was accepted for another server" })
+    fn pins(&self, server: &str, origin: &str) -> Result<Vec<Entry>, CatalogueError> {
+        let mut pins = Vec::new();
+        for path in with_ending(list(&self.folder(server))?, PIN) {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            if !name.starts_with(origin.as_bytes()) {
+                continue;
             }
-            entry => Ok(entry),
+            let Some(entry) = read(&path)? else { continue };
+            if entry.origin != origin || entry.server != server {
+                return Err(CatalogueError::Foreign { path, what: "it was accepted for another server" });
+            }
+            pins.push(entry);
         }
+        Ok(pins)
     }
 
     /// A server's name may be anything; its folder is called by a digest of it.

@@ -38,6 +38,8 @@ pub struct ChangeOptions {
     pub dry_run: bool,
     /// The transaction that it is part of.
     pub tx: Option<String>,
+    /// What new texts must pass: `conflict_markers`, `size`, `syntax`.
+    pub checks: Vec<String>,
 }
 
 impl ChangeOptions {
@@ -212,6 +214,7 @@ impl Workspace {
             let bytes = coding.into_bytes(edited.text, path)?;
             draft.put(path, bytes, None)?;
         }
+        draft.check(&options.checks)?;
         let outcome = draft.finish(what, options.finish(), pulse)?;
         Ok((Outcome { is_rebased, ..outcome }, done))
     }
@@ -287,6 +290,7 @@ impl Workspace {
         for file in &files {
             done.push(patch_one(&mut draft, file)?);
         }
+        draft.check(&options.checks)?;
         let outcome = draft.finish("apply_patch", options.finish(), pulse)?;
         Ok((outcome, done))
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use crate::engine::checks::pass;
 use crate::engine::workspaces::{Workspace, binary};
 use crate::workspace::change::{Operation, Pulse};
 use crate::workspace::commit::{Before, Committer, Content, Step};
@@ -283,6 +284,19 @@ impl<'a> Draft<'a> {
         Ok(file.mode.or(file.before.as_ref().map(|b| b.version.mode)))
     }
 
+    /// Whether every new content passes the checks that were asked for.
+    ///
+    /// # Errors
+    /// `CheckFailed` and `BadRequest`.
+    pub fn check(&self, checks: &[String]) -> Result<(), Refusal> {
+        for file in self.files.values() {
+            if let Some(Some(new)) = &file.to {
+                pass(&file.spot.asked, file.old(), new, checks)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What changes, with hashes and differences.
     pub fn changed(&self) -> Vec<Changed> {
         let files = self.order.iter().filter_map(|key| self.files.get(key)).filter(|file| file.to.is_some());
@@ -543,6 +557,7 @@ impl Workspace {
         &self,
         tx: &str,
         merges: Merging,
+        checks: &[String],
         pulse: &dyn Fn() -> Pulse,
     ) -> Result<Outcome, Refusal> {
         self.check_transaction(tx)?;
@@ -583,6 +598,7 @@ impl Workspace {
                 )
                 .data(serde_json::json!({ "paths": conflicts })));
         }
+        draft.check(checks)?;
         let what = if label.is_empty() { "tx_commit".to_owned() } else { format!("tx_commit {label}") };
         let outcome = draft.finish(&what, Finish::Carry, pulse)?;
         self.transactions().remove(tx);

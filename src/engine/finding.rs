@@ -26,6 +26,33 @@ use crate::workspace::symbols;
 use crate::workspace::syntax::PARSE_BYTES_MAX;
 use crate::workspace::walk::{Start, Wanted, gather, joined};
 
+// ── what surfaces ask and get, by its name here ─────────────────────────────────────────────────
+
+/// How long a caller waits.
+pub type Waiting<'a> = Patience<'a>;
+/// How far an answer came.
+pub type End = Ended;
+/// What is searched for in contents.
+pub type ContentQuery = Query;
+/// How letters are compared.
+pub type Letters = search::Case;
+/// What a search answers with.
+pub type SearchMode = search::Mode;
+/// Where a search goes on.
+pub type SearchMark = search::Mark;
+/// What a search found.
+pub type SearchFound = search::Found;
+/// Which symbols are asked for.
+pub type SymbolQuery = symbols::Asked;
+/// Which files are asked for.
+pub type FilesQuery = suggest::Asked;
+/// What a map shall show.
+pub type MapQuery = map::Asked;
+/// A map.
+pub type CodeMap = Map;
+/// The symbols of one file.
+pub type FileOutline = Outline;
+
 /// Paths of one question.
 pub const PATHS_MAX: usize = 100;
 /// Files of one outline.
@@ -56,6 +83,11 @@ impl<T> Answer<T> {
     pub fn path(&self, place: usize, path: &[u8]) -> String {
         let prefix = self.prefixes.get(place).map_or("", String::as_str);
         format!("{prefix}{}", String::from_utf8_lossy(path))
+    }
+
+    /// The same of a name in a folder.
+    pub fn path_in(&self, place: usize, folder: &[u8], name: &[u8]) -> String {
+        self.path(place, &joined(folder, name))
     }
 }
 

@@ -197,20 +197,23 @@ pub struct Withheld {
 }
 
 impl Withheld {
-    /// What `now` holds that `accepted` does not: with nothing accepted, everything that a model would read.
-    pub fn of(accepted: Option<&Offer>, now: &Offer) -> Self {
+    /// What `now` holds that none of what was accepted does: with nothing accepted, everything that a model would read.
+    pub fn of(accepted: &[Offer], now: &Offer) -> Self {
         let named = |kind| -> BTreeSet<String> {
-            let definitions = definitions(kind, now.listing(kind));
-            let known =
-                accepted.map(|offer| self::definitions(kind, offer.listing(kind))).unwrap_or_default();
-            definitions.into_iter().filter(|(n, d)| known.get(n) != Some(d)).map(|(n, _)| n).collect()
+            let known: Vec<Definitions> =
+                accepted.iter().map(|offer| definitions(kind, offer.listing(kind))).collect();
+            let is_new = |name: &String, said: &Vec<Members>| {
+                known.iter().all(|definitions| definitions.get(name) != Some(said))
+            };
+            let now = definitions(kind, now.listing(kind)).into_iter();
+            now.filter(|(name, said)| is_new(name, said)).map(|(name, _)| name).collect()
         };
         let instructions = |offer: &Offer| members(&offer.opening).get("instructions").cloned();
-        let new = instructions(now).is_some();
+        let said = instructions(now);
         Self {
             tools: named(Kind::Tool),
             prompts: named(Kind::Prompt),
-            instructions: new && accepted.is_none_or(|offer| instructions(offer) != instructions(now)),
+            instructions: said.is_some() && accepted.iter().all(|offer| instructions(offer) != said),
         }
     }
 
@@ -479,12 +482,12 @@ mod tests {
     fn nothing_is_shown_that_was_not_accepted() {
         let now = offer(r#"{"instructions":"use add"}"#, &[ADD, r#"{"name":"new"}"#]);
         let names = |withheld: &Withheld| withheld.tools.iter().cloned().collect::<Vec<_>>().join(" ");
-        let first = Withheld::of(None, &now);
+        let first = Withheld::of(&[], &now);
         assert_eq!((names(&first).as_str(), first.instructions), ("add new", true));
         let accepted = offer(r#"{"instructions":"use add"}"#, &[ADD]);
-        let second = Withheld::of(Some(&accepted), &now);
+        let second = Withheld::of(&[accepted.clone()], &now);
         assert_eq!((names(&second).as_str(), second.instructions), ("new", false));
-        assert!(Withheld::of(Some(&now), &accepted).is_empty(), "what went is not withheld");
+        assert!(Withheld::of(&[now], &accepted).is_empty(), "what went is not withheld");
     }
 
     #[test]

@@ -291,8 +291,39 @@ fn named(host: &Host, policy: &Policy, purpose: &Purpose) -> Result<Vec<FileAcce
         add("--rw", path, true, "named with --rw")?;
     }
     // A folder stands over the one that it lies in, whatever was named first; the sort is stable.
-    files.sort_by_key(|file| file.path.components().count());
+    files.sort_by_key(depth);
     Ok(files)
+}
+
+fn depth(file: &FileAccess) -> usize {
+    file.path.components().count()
+}
+
+/// The folders between what may be written and what in it may not, or must not be seen. Each is mounted on itself: a
+/// folder that is no mount could be moved away with what stands on it, and another be made in its place.
+fn held(named: &[FileAccess], hidden: &[PathBuf]) -> Vec<FileAccess> {
+    let kept = named.iter().filter(|file| !file.writable).map(|file| &file.path).chain(hidden);
+    let mut held = BTreeMap::new();
+    for path in kept {
+        let mut between = Vec::new();
+        for folder in path.ancestors().skip(1) {
+            match named.iter().rfind(|file| file.path == folder) {
+                Some(around) if around.writable => {
+                    held.extend(between.drain(..).map(|folder| (folder, (path, around.no_links))));
+                    break;
+                }
+                Some(_) => break,
+                None => between.push(folder),
+            }
+        }
+    }
+    let file = |(folder, (path, no_links)): (&Path, (&PathBuf, bool))| FileAccess {
+        path: folder.to_owned(),
+        writable: true,
+        no_links,
+        why: format!("stays where it is, for `{}` lies in it", path.display()),
+    };
+    held.into_iter().map(file).collect()
 }
 
 /// A path that may be shown: it is there, and neither it nor what it leads to is the root or where the
@@ -321,7 +352,10 @@ fn absolute(host: &Host, flag: &'static str, path: &Path) -> Result<PathBuf, Err
 }
 
 fn decide(host: &Host, policy: Policy, purpose: &Purpose, warn: Warn<'_>) -> Result<Decision, Undecided> {
-    let named = named(host, &policy, purpose)?;
+    let mut named = named(host, &policy, purpose)?;
+    let hidden = hidden(host, &policy)?;
+    named.extend(held(&named, &hidden));
+    named.sort_by_key(depth);
     let mut ground = if policy.image == HOST_IMAGE {
         host_ground(host, &policy, purpose, &named)?
     } else {
@@ -339,7 +373,6 @@ fn decide(host: &Host, policy: Policy, purpose: &Purpose, warn: Warn<'_>) -> Res
     let mut mounts = ground.mounts;
     mounts.push(tmpfs("/tmp"));
     mounts.extend(files.iter().map(bind));
-    let hidden = hidden(host, &policy)?;
     mounts.extend(hidden.iter().map(|path| hide(path)));
     let program = ground.arguments.first().map(PathBuf::from).unwrap_or_default();
     let mut landlock: Vec<PathBuf> = WRITABLE.iter().map(PathBuf::from).collect();
@@ -626,4 +659,24 @@ fn worktree_note(workspace: &Path, files: &[FileAccess]) -> Option<String> {
     }
     let (workspace, common) = (workspace.display(), common.display());
     Some(format!("`{workspace}` is a git worktree; git needs its repository too: `--rw {common}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_folder_around_what_is_kept_can_be_moved_away() {
+        let file = |path: &str, writable| FileAccess {
+            path: path.into(),
+            writable,
+            no_links: true,
+            why: String::new(),
+        };
+        let named = [file("/w", true), file("/w/a/b/ro", false), file("/r", false), file("/r/x/in", false)];
+        let held = held(&named, &["/w/c/hidden".into(), "/w/top".into(), "/elsewhere/x".into()]);
+        let paths: Vec<&Path> = held.iter().map(|file| file.path.as_path()).collect();
+        assert_eq!(paths, ["/w/a", "/w/a/b", "/w/c"].map(Path::new));
+        assert!(held.iter().all(|file| file.writable && file.no_links));
+    }
 }

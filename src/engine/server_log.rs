@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Mode, OFlags};
@@ -19,16 +20,26 @@ use crate::sys::fs::{self, FsError};
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Longest line, in bytes; a longer one is cut into several.
 const LINE_BYTES_MAX: usize = 16 << 10;
+/// Most that is kept of what a server writes in one second, in bytes: one that writes without end costs others nothing.
+const RATE_BYTES_MAX: u64 = 1 << 20;
 /// Most logs of one server that are kept; each gateway writes one.
 const LOGS_MAX: usize = 8;
 
-/// The log of one server in one gateway, for writing.
+/// The log of one server in one gateway.
+#[derive(Debug, Clone)]
+pub struct ServerLog(Arc<Mutex<LogFile>>);
+
 #[derive(Debug)]
-pub struct ServerLog {
+struct LogFile {
     path: PathBuf,
     file: File,
     bytes: u64,
-    line: Vec<u8>,
+    /// What may be written in one second, in bytes.
+    rate_bytes: u64,
+    /// The second that is counted, what was written in it, and what was left out.
+    second: u64,
+    written: u64,
+    left_out: u64,
 }
 
 impl ServerLog {
@@ -46,35 +57,48 @@ impl ServerLog {
         let path = folder.join(format!("{gateway}.log"));
         let file = open(&path)?;
         let bytes = file.metadata().map_err(|e| FsError::new("read", &path, e))?.len();
-        Ok(Self { path, file, bytes, line: Vec::new() })
+        let rate_bytes = RATE_BYTES_MAX;
+        Ok(Self(Arc::new(Mutex::new(LogFile {
+            path,
+            file,
+            bytes,
+            rate_bytes,
+            second: 0,
+            written: 0,
+            left_out: 0,
+        }))))
     }
 
-    /// Takes what the server wrote, whole lines or not. A log that cannot be written is not the server's fault
-    /// and ends nothing: what does not fit on the disk is lost.
-    pub fn write(&mut self, bytes: &[u8]) {
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let (part, is_ended) = part.strip_suffix(b"\n").map_or((part, false), |part| (part, true));
-            let mut rest = part;
-            while self.line.len() + rest.len() > LINE_BYTES_MAX {
-                let (now, later) = rest.split_at(LINE_BYTES_MAX - self.line.len());
-                self.line.extend_from_slice(now);
-                self.end_line();
-                rest = later;
-            }
-            self.line.extend_from_slice(rest);
-            if is_ended {
-                self.end_line();
+    /// One more that writes to it, with lines of its own.
+    pub fn writer(&self) -> LogWriter {
+        LogWriter { log: self.clone(), line: Vec::new() }
+    }
+}
+
+impl LogFile {
+    /// Appends whole lines, unless the server writes too much. A log that cannot be written is not the server's
+    /// fault and ends nothing: what does not fit on the disk is lost.
+    fn append(&mut self, lines: &[u8], at_ms: u128) {
+        let second = u64::try_from(at_ms / 1000).unwrap_or_default();
+        if self.second != second {
+            let left_out = std::mem::take(&mut self.left_out);
+            (self.second, self.written) = (second, 0);
+            if left_out > 0 {
+                let why = format!("more than {} bytes in a second", self.rate_bytes);
+                self.put(format!("{at_ms} cuddy: {left_out} bytes are left out: {why}\n").as_bytes());
             }
         }
+        if self.written.saturating_add(lines.len() as u64) > self.rate_bytes {
+            self.left_out += lines.len() as u64;
+            return;
+        }
+        self.written += lines.len() as u64;
+        self.put(lines);
     }
 
-    fn end_line(&mut self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut text = format!("{} ", now.as_millis()).into_bytes();
-        text.append(&mut self.line);
-        text.push(b'\n');
-        if self.file.write_all(&text).is_ok() {
-            self.bytes += text.len() as u64;
+    fn put(&mut self, lines: &[u8]) {
+        if self.file.write_all(lines).is_ok() {
+            self.bytes += lines.len() as u64;
         }
         if self.bytes > FILE_BYTES_MAX
             && std::fs::rename(&self.path, aside(&self.path)).is_ok()
@@ -85,11 +109,50 @@ impl ServerLog {
     }
 }
 
-impl Drop for ServerLog {
+/// Takes what one sandbox of a server writes.
+#[derive(Debug)]
+pub struct LogWriter {
+    log: ServerLog,
+    line: Vec<u8>,
+}
+
+impl LogWriter {
+    /// Takes what the server wrote, whole lines or not.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let moment = format!("{} ", now.as_millis());
+        let mut lines = Vec::new();
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (mut rest, is_ended) = part.strip_suffix(b"\n").map_or((part, false), |part| (part, true));
+            while self.line.len() + rest.len() > LINE_BYTES_MAX {
+                let (now, later) = rest.split_at(LINE_BYTES_MAX - self.line.len());
+                self.line.extend_from_slice(now);
+                self.end_line(&moment, &mut lines);
+                rest = later;
+            }
+            self.line.extend_from_slice(rest);
+            if is_ended {
+                self.end_line(&moment, &mut lines);
+            }
+        }
+        if !lines.is_empty() {
+            // Who panicked over it has at worst counted wrongly.
+            self.log.0.lock().unwrap_or_else(PoisonError::into_inner).append(&lines, now.as_millis());
+        }
+    }
+
+    fn end_line(&mut self, moment: &str, lines: &mut Vec<u8>) {
+        lines.extend_from_slice(moment.as_bytes());
+        lines.append(&mut self.line);
+        lines.push(b'\n');
+    }
+}
+
+impl Drop for LogWriter {
     /// What came last may have no end.
     fn drop(&mut self) {
         if !self.line.is_empty() {
-            self.end_line();
+            self.write(b"\n");
         }
     }
 }
@@ -218,21 +281,26 @@ mod tests {
     #[test]
     fn lines_come_back_however_they_were_cut_and_the_last_needs_no_end() {
         let data = tempfile::tempdir().unwrap();
-        let mut log = ServerLog::begin(data.path(), "../a\n", "1").unwrap();
+        let shared = ServerLog::begin(data.path(), "../a\n", "1").unwrap();
+        let (mut log, mut other) = (shared.writer(), shared.writer());
+        other.write(b"half of another");
         ["one\ntw", "o\n\nthr", "ee\n4"].iter().for_each(|part| log.write(part.as_bytes()));
         let path = logs(data.path(), "../a\n").unwrap().remove(0);
         let (mut reader, lines) = LogReader::open(&path, None).unwrap();
         assert_eq!(texts(&lines), ["one", "two", "", "three"]);
         drop(log);
-        assert_eq!(texts(&reader.more().unwrap()), ["4"]);
+        drop(other);
+        assert_eq!(texts(&reader.more().unwrap()), ["4", "half of another"]);
         assert_eq!(texts(&reader.more().unwrap()), [""; 0]);
-        assert_eq!(texts(&LogReader::open(&path, Some(2)).unwrap().1), ["three", "4"]);
+        assert_eq!(texts(&LogReader::open(&path, Some(2)).unwrap().1), ["4", "half of another"]);
     }
 
     #[test]
     fn a_server_that_writes_without_end_fills_two_files_and_who_follows_loses_nothing() {
         let data = tempfile::tempdir().unwrap();
-        let mut log = ServerLog::begin(data.path(), "noisy", "1").unwrap();
+        let shared = ServerLog::begin(data.path(), "noisy", "1").unwrap();
+        shared.0.lock().unwrap().rate_bytes = u64::MAX;
+        let mut log = shared.writer();
         let path = logs(data.path(), "noisy").unwrap().remove(0);
         let (mut reader, _) = LogReader::open(&path, None).unwrap();
         let (mut seen, chunk) = (0, "x".repeat(999) + "\n");
@@ -249,10 +317,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_server_writes_too_fast_is_left_out_and_told() {
+        let data = tempfile::tempdir().unwrap();
+        let shared = ServerLog::begin(data.path(), "noisy", "1").unwrap();
+        let mut file = shared.0.lock().unwrap();
+        let line = [b'x'; 1 << 16];
+        (0..100).for_each(|_| file.append(&line, 5_000));
+        assert_eq!(file.bytes, RATE_BYTES_MAX);
+        file.append(b"6000 next\n", 6_000);
+        let path = logs(data.path(), "noisy").unwrap().remove(0);
+        let text = std::fs::read_to_string(path).unwrap();
+        let told = format!("6000 cuddy: {} bytes are left out", 84 << 16);
+        assert!(text.contains(&told) && text.ends_with("6000 next\n"), "{told}");
+    }
+
+    #[test]
     fn logs_of_old_gateways_go() {
         let data = tempfile::tempdir().unwrap();
         for gateway in 0..30 {
-            ServerLog::begin(data.path(), "calc", &gateway.to_string()).unwrap().write(b"x\n");
+            ServerLog::begin(data.path(), "calc", &gateway.to_string()).unwrap().writer().write(b"x\n");
         }
         assert_eq!(logs(data.path(), "calc").unwrap().len(), LOGS_MAX);
     }

@@ -11,13 +11,14 @@ use rustix::fs::{AtFlags, FileType, StatxFlags};
 
 use crate::engine::drafts::Transaction;
 use crate::engine::host::Host;
-use crate::workspace::commit::{kind_of, recover};
+use crate::workspace::commit::kind_of;
 use crate::workspace::files::{self, Loaded};
 use crate::workspace::index::Index;
 use crate::workspace::journal::Journal;
 use crate::workspace::listing::Kind;
 use crate::workspace::path::{Inside, PROTECTED};
 use crate::workspace::patience::{Ended, Patience};
+use crate::workspace::recover::recover;
 use crate::workspace::refusal::{Code, Refusal};
 use crate::workspace::root::{Access, RootRequest, Roots, Spot};
 use crate::workspace::text::{Coding, LineEnds, binary_kind, line_count};
@@ -218,6 +219,7 @@ impl Workspace {
     /// `PathEscape` and the like.
     pub fn whole_path(&self, path: &str) -> Result<PathBuf, Refusal> {
         match self.real_path(path) {
+            Err(e) if e.code == Code::NotDirectory => Ok(self.roots.locate(path)?.absolute),
             Err(e) if e.code == Code::NotFound => {
                 let spot = self.roots.locate(path)?;
                 let (above, name) = match (spot.absolute.parent(), spot.absolute.file_name()) {
@@ -338,7 +340,7 @@ impl Workspace {
                 continue;
             }
             let known = entry.file_type();
-            let stat = (known == FileType::Unknown || sizes == Sizes::Known && known != FileType::Directory)
+            let stat = (known == FileType::Unknown || sizes == Sizes::Known)
                 .then(|| rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW).ok())
                 .flatten();
             let kind = stat.as_ref().map_or(known, kind_of);

@@ -162,7 +162,8 @@ impl Hub {
                     Some(error) => error_response(Some(&call.client_id), &error),
                     None => message.object.with(&own_id).into_bytes(),
                 };
-                return Some(Answer::Final(bytes, CallEnd::Error(code_of(error))));
+                let code = Object::parse(error).ok().and_then(|e| e.get("code")?.trim().parse().ok());
+                return Some(Answer::Final(bytes, CallEnd::Error(code.unwrap_or_default())));
             }
         };
         let end = if result.contains("\"isError\"") && is_tool_error(result) {
@@ -259,7 +260,7 @@ impl Hub {
             server.calls += 1;
             server.errors += u64::from(matches!(
                 end,
-                CallEnd::Error(_) | CallEnd::Refused | CallEnd::Lost | CallEnd::TimedOut
+                CallEnd::Refused | CallEnd::Error(_) | CallEnd::Lost | CallEnd::TimedOut
             ));
             self.world.called(&Called {
                 server: call.server,
@@ -407,11 +408,6 @@ impl Hub {
             self.mention(to, message.object.text().as_bytes().to_vec(), about.as_deref());
         }
     }
-}
-
-/// The code of an error object; 0 for one without.
-fn code_of(error: &str) -> i64 {
-    Object::parse(error).ok().and_then(|object| object.get("code")?.parse().ok()).unwrap_or(0)
 }
 
 fn is_tool_error(result: &str) -> bool {

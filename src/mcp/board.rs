@@ -3,14 +3,14 @@
 //! The hub tells it what happens; the control socket and `/metrics` read it. It starts and stops nothing.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::audit::{Call, CallLog, CallOutcome};
 use crate::engine::host::Host;
 use crate::engine::running::{self, Place};
-use crate::engine::server_log::ServerLog;
+use crate::engine::server_log::{LogWriter, ServerLog};
 use crate::engine::status::{ServerStatus, Snapshot, State, VERSION};
 use crate::error::Error;
 
@@ -69,6 +69,8 @@ struct Shared {
     uid: u32,
     calls: CallLog,
     live: Mutex<Live>,
+    /// One for each server, whatever runs of it.
+    logs: Mutex<BTreeMap<String, ServerLog>>,
     tell: Tell,
     observer: OnceLock<Observer>,
 }
@@ -128,6 +130,7 @@ impl Board {
             uid: host.uid,
             calls,
             live,
+            logs: Mutex::default(),
             tell,
             observer: OnceLock::new(),
         })))
@@ -162,6 +165,7 @@ impl Board {
             if status.state != state {
                 status.since_ms = now_ms();
             }
+            status.restarts += u64::from(status.state == State::Failed && state == State::Starting);
             if matches!(state, State::Failed | State::GivenUp) && reason.is_some() {
                 status.last_error.clone_from(&reason);
             }
@@ -185,11 +189,6 @@ impl Board {
         self.write_down();
     }
 
-    /// A server is being started anew after a failure.
-    pub fn restarted(&self, server: &str) {
-        self.change(server, |status| status.restarts += 1);
-    }
-
     /// How many tools a server offers.
     pub fn tools(&self, server: &str, tools: usize) {
         self.change(server, |status| status.tools = Some(tools as u64));
@@ -200,11 +199,6 @@ impl Board {
         self.change(server, |status| status.last_error = Some(cut(what)));
     }
 
-    /// A client has come.
-    pub fn client(&self, name: &str) {
-        self.live().snapshot.client = Some(cut(name));
-    }
-
     /// A call begins; each one ends with [`Board::call`].
     pub fn begin(&self, server: &str) {
         self.change(server, |status| status.in_flight += 1);
@@ -213,6 +207,12 @@ impl Board {
     /// A call has ended: it is counted and written down.
     pub fn call(&self, call: &Ended<'_>) {
         let mut policy = String::new();
+        {
+            let mut live = self.live();
+            if live.snapshot.client.as_deref() != Some(call.client) {
+                live.snapshot.client = Some(cut(call.client));
+            }
+        }
         self.change(call.server, |status| {
             status.in_flight = status.in_flight.saturating_sub(1);
             let word = call.outcome.word();
@@ -267,20 +267,24 @@ impl Board {
         snapshot
     }
 
-    /// The log of a server; nothing when it cannot be written, which is told.
-    pub fn log(&self, server: &str) -> Option<ServerLog> {
-        let log = ServerLog::begin(&self.0.data, server, self.id());
-        log.inspect_err(|e| (self.0.tell)(&format!("the log of `{server}` is lost: {e}: {}", e.source))).ok()
+    /// Writes to the log of a server; nothing when it cannot be written, which is told.
+    pub fn log(&self, server: &str) -> Option<LogWriter> {
+        let mut logs = self.0.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = logs.get(server) {
+            return Some(log.writer());
+        }
+        let begun = ServerLog::begin(&self.0.data, server, self.id());
+        let log = begun
+            .inspect_err(|e| (self.0.tell)(&format!("the log of `{server}` is lost: {e}: {}", e.source)))
+            .ok()?;
+        let writer = log.writer();
+        logs.insert(server.to_owned(), log);
+        Some(writer)
     }
 
     /// Whether the board knows a server of this name.
     pub fn knows(&self, server: &str) -> bool {
         self.live().places.contains_key(server)
-    }
-
-    /// The data folder.
-    pub fn data(&self) -> &Path {
-        &self.0.data
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {

@@ -89,6 +89,10 @@ impl Hub {
         let params =
             message.params().ok_or_else(|| error(INVALID_PARAMS, "the parameters are no object", None))?;
         let session = client.session.clone();
+        let is_modern = params.object("_meta").is_some_and(|meta| meta.get(VERSION_KEY).is_some());
+        if session.is_none() && is_modern && era::REMOVED.contains(&method) {
+            return Err(error(METHOD_NOT_FOUND, &format!("revision {MODERN} has no `{method}`"), None));
+        }
         match (method, session) {
             ("initialize", None) => self.begin_session(from, id, &params, now),
             ("initialize", Some(_)) => Err(error(INVALID_REQUEST, "the session has begun already", None)),

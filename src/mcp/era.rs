@@ -83,6 +83,10 @@ pub fn speaks_modern(discovered: &Object<'_>) -> bool {
     versions.is_some_and(|versions| versions.iter().any(|version| version == MODERN))
 }
 
+/// What the revision without a handshake has no more.
+pub const REMOVED: [&str; 5] =
+    ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
+
 /// Every revision that is spoken here, as an array.
 pub fn spoken() -> String {
     let all: Vec<String> = std::iter::once(&MODERN).chain(&LEGACY).map(|version| quoted(version)).collect();

@@ -58,6 +58,8 @@ async fn serve(host: &Host, asked: Asked, tell: Tell) -> Result<(), Error> {
     let kind = if http.is_some() { "http" } else { "stdio" };
     let known = outside::known(&config.servers);
     let board = Board::open(host, kind, files, &known, tell.clone())?;
+    #[cfg(feature = "otel")]
+    crate::mcp::otel::attach(&board, &host.environment)?;
     let world = outside::world(host, &config.servers, &config.gateway, &board);
     let message_bytes_max = usize::try_from(config.gateway.message_bytes_max).unwrap_or(usize::MAX);
     let (door, inside) = Door::new();

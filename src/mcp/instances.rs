@@ -161,12 +161,46 @@ impl Hub {
     fn open_instance(&mut self, id: InstanceId, now: Instant) {
         let Some(instance) = self.instances.get(&id) else { return };
         let Some(scope) = instance.scope.and_then(|scope| self.scopes.get(&scope)) else { return };
-        let is_known_legacy = self.servers[instance.server].modern_probe == Some(Era::Legacy);
-        if scope.era == Era::Modern && !is_known_legacy {
-            self.discover(id, now);
-        } else {
-            self.initialize(id, now);
+        let state = &self.servers[instance.server];
+        let is_known_legacy = state.modern_probe == Some(Era::Legacy);
+        match state.opener.unwrap_or(scope.era) {
+            Era::Modern if !is_known_legacy => self.discover(id, now),
+            Era::Modern | Era::Legacy => self.initialize(id, now),
         }
+    }
+
+    /// Starts a server anew that ended at our first words, and begins in the other era: a server that knows one
+    /// revision may refuse the other's by going away. Once; `false` when that was tried already.
+    fn open_in_the_other_era(&mut self, id: InstanceId, now: Instant) -> bool {
+        let Some(instance) = self.instances.get(&id).filter(|i| i.phase == Phase::Opening) else {
+            return false;
+        };
+        let (server, Some(scope)) = (instance.server, instance.scope) else { return false };
+        let Some(era) = self.scopes.get(&scope).map(|scope| scope.era) else { return false };
+        if self.servers[server].opener.take().is_some() {
+            return false;
+        }
+        let Ok(next) = self.start(server, now) else { return false };
+        let queue =
+            self.instances.get_mut(&id).map(|gone| std::mem::take(&mut gone.queue)).unwrap_or_default();
+        let other = if era == Era::Modern { Era::Legacy } else { Era::Modern };
+        self.servers[server].opener = Some(other);
+        self.calls.retain(|_, call| call.instance != Some(id) || call.purpose == Purpose::Client);
+        for call in &queue {
+            if let Some(call) = self.calls.get_mut(call) {
+                call.instance = Some(next);
+            }
+        }
+        if let Some(instance) = self.instances.get_mut(&next) {
+            instance.scope = Some(scope);
+            instance.phase = Phase::Opening;
+            instance.queue = queue;
+        }
+        if let Some(scope) = self.scopes.get_mut(&scope) {
+            scope.instances.insert(server, next);
+        }
+        self.open_instance(next, now);
+        true
     }
 
     fn initialize(&mut self, id: InstanceId, now: Instant) {
@@ -491,6 +525,11 @@ impl Hub {
             }
             let why = reason_text(reason);
             self.world.note(server, &format!("it ended: {why}"));
+            if self.open_in_the_other_era(id, now) {
+                self.stop_instance(id);
+                self.instances.remove(&id);
+                return;
+            }
             self.count_failure(server, &why, now);
             self.lose(id, &why);
         }

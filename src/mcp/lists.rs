@@ -358,7 +358,7 @@ impl Hub {
     fn only_opening(&self, scope: ScopeId, era: Era) -> Result<String, String> {
         let instance = self.scopes.get(&scope).and_then(|scope| self.instances.get(scope.instances.get(&0)?));
         let opening = instance.and_then(|instance| Some((instance.era, instance.opening.clone()?)));
-        let Some((spoken, opening)) = opening else {
+        let Some((spoken_by_it, opening)) = opening else {
             let reason = self.servers[0].reason.as_deref().unwrap_or("it does not answer");
             let hint = format!("`cuddy mcp logs {}` shows what it wrote", self.name_of(0));
             return Err(self.fault(0, "unreachable", &format!("did not start: {reason}"), Some(&hint)));
@@ -366,8 +366,10 @@ impl Hub {
         let Ok(object) = Object::parse(&opening) else {
             return Err(self.fault(0, "corrupt", "says nothing of itself", None));
         };
-        Ok(match (era, spoken) {
+        Ok(match (era, spoken_by_it) {
             (Era::Modern, Era::Legacy) => opening_to_modern(&object),
+            // Every revision that is spoken here is, whatever the server speaks.
+            (Era::Modern, Era::Modern) => object.with(&[Change::Set("supportedVersions", &spoken())]),
             (Era::Legacy, Era::Modern) => {
                 let owner = self.scopes.get(&scope).and_then(|scope| self.clients.get(&scope.owner?));
                 opening_to_legacy(&object, owner.map_or(crate::mcp::era::LEGACY[0], |client| client.version))

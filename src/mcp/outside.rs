@@ -188,6 +188,7 @@ impl World for Outside {
                 CallEnd::ToolError => CallOutcome::ToolError,
                 CallEnd::Error(code) => CallOutcome::Error(code),
                 CallEnd::Refused => CallOutcome::Refused,
+                CallEnd::Error(code) => CallOutcome::Error(code),
                 CallEnd::Lost => CallOutcome::Lost,
                 CallEnd::TimedOut => CallOutcome::TimedOut,
                 CallEnd::Cancelled => CallOutcome::Cancelled,
@@ -219,8 +220,11 @@ impl World for Outside {
 
     fn withheld(&mut self, server: usize, offer: &Offer) -> Withheld {
         // What cannot be read was not accepted.
-        let accepted = self.catalogue.accepted(self.print(server, Era::Legacy)).unwrap_or(None);
-        Withheld::of(accepted.as_ref(), offer)
+        let accepted = self.catalogue.accepted(self.print(server, Era::Legacy)).unwrap_or_else(|fault| {
+            (self.tell)(&Error::from(fault).to_string());
+            Vec::new()
+        });
+        Withheld::of(&accepted, offer)
     }
 }
 

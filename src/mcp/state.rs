@@ -78,7 +78,7 @@ pub enum CallEnd {
     ToolError,
     /// The server answered with an error of this code.
     Error(i64),
-    /// It was not handed on, or not to its end: a limit, or a question that cannot be asked.
+    /// The gateway answered with an error.
     Refused,
     /// The server ended, or was never there.
     Lost,
@@ -120,6 +120,8 @@ pub struct Server {
     pub known: HashMap<Era, Arc<Offer>>,
     /// The era that it turned out to speak to modern clients.
     pub modern_probe: Option<Era>,
+    /// The era that it must be asked in first: asked in the other one, it ended.
+    pub opener: Option<Era>,
     /// Failures in a row.
     pub failures: u32,
     /// It is not started before.
@@ -468,6 +470,7 @@ impl Hub {
                 config,
                 known,
                 modern_probe,
+                opener: None,
                 failures: 0,
                 not_before: None,
                 reason: None,

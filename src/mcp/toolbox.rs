@@ -197,7 +197,7 @@ impl Reply {
     }
 
     /// About as many bytes as it has on the wire.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let content: usize = self.content.iter().map(weight).sum();
         content + self.structured.as_ref().map_or(0, weight)
     }
@@ -245,7 +245,7 @@ pub struct Failure {
     pub retryable: bool,
     /// What more there is to say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<Value>,
+    pub data: Option<Box<Value>>,
 }
 
 impl Failure {
@@ -279,7 +279,7 @@ impl Failure {
     /// The same with what more there is to say.
     #[must_use]
     pub fn data(mut self, data: Value) -> Self {
-        self.data = Some(data);
+        self.data = Some(Box::new(data));
         self
     }
 }

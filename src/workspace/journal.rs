@@ -1,7 +1,7 @@
 //! The journal of a workspace, outside what an agent sees: what happened, what was there before, and locks.
 //!
 //! Each process has a log of its own and holds its lock as long as it lives: a log whose lock is free belongs to
-//! a process that is dead, and whoever opens the journal next ends what it left (`workspace::commit`). What was in a
+//! a process that is dead, and whoever opens the journal next ends what it left (`workspace::recover`). What was in a
 //! file before it changed is kept by its hash, within a quota.
 
 use std::collections::BTreeSet;

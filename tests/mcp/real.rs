@@ -222,6 +222,9 @@ fn the_inspector_sees_every_tool_and_gets_every_reply() {
         printed_json(inspector, place)
     };
     with_all_servers(&mcp, |place, gateway, calls| {
+        // It takes options of its own from anywhere in the command line, `--config` among them.
+        let script = place.write("gateway.sh", &format!("exec {}\n", gateway.join(" ")));
+        let gateway = &["sh".to_owned(), text(&script).to_owned()];
         let listed = ask(place, gateway, &["--method", "tools/list"]);
         let tools = listed["tools"].as_array().expect("it prints the list").clone();
         let names = tools.iter().map(|tool| tool["name"].as_str().expect("a name").to_owned()).collect();

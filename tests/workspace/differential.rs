@@ -8,29 +8,25 @@ use serde_json::{Value, json};
 
 use crate::server::{Server, folder, reference};
 
-/// Where we differ on purpose: the tool, a piece of its arguments, and why. `docs/workspace.md` has the list for people.
-const INTENDED: &[(&str, &str, &str)] = &[
-    ("edit_file", "\"twice\"", "a text that stands twice is refused, not replaced at its first place"),
+/// Where we differ on purpose: a piece of a call, and why. `docs/workspace.md` has the list for people.
+const INTENDED: &[(&str, &str)] = &[
+    ("twice.txt", "a text that stands twice is refused, not replaced at its first place"),
     (
-        "edit_file",
         "depth.txt",
-        "new lines get the indentation of the file; the reference leaves later lines at the margin",
+        "an indentation that follows no rule is refused; the reference leaves later lines at the margin",
     ),
-    ("read_text_file", "latin1.txt", "bytes that are no UTF-8 are decoded, not lost"),
-    ("read_file", "latin1.txt", "the same"),
-    ("edit_file", "latin1.txt", "the same"),
-    ("read_text_file", "binary.bin", "a binary file is refused"),
-    ("read_text_file", "out", "where a link outside leads is not told"),
-    ("get_file_info", "\"out\"", "the same"),
-    ("read_multiple_files", "out", "the same"),
-    ("list_directory_with_sizes", "links", "the size of what lies outside is not told"),
-    ("read_text_file", "dangling", "a link that leads nowhere is as missing as any file"),
-    ("write_file", "\"sub\"", "the reference names its temporary file"),
+    ("if a > 1", "new lines get the indentation of the file; the reference gives it to some"),
+    ("latin1.txt", "bytes that are no UTF-8 are decoded, not lost"),
+    ("read_text_file {\"path\":\"binary.bin\"}", "a binary file is refused"),
+    ("links/out", "where a link outside leads is not told"),
+    ("list_directory_with_sizes {\"path\":\"links\"}", "nor is the size of what lies outside"),
+    ("links/dangling", "a link that leads nowhere is as missing as any file"),
+    ("write_file {\"content\":\"x\",\"path\":\"sub\"}", "the reference names its temporary file"),
 ];
 
 fn is_intended(tool: &str, arguments: &Value) -> bool {
-    let text = arguments.to_string();
-    INTENDED.iter().any(|(t, part, _)| *t == tool && text.contains(part))
+    let call = format!("{tool} {arguments}");
+    INTENDED.iter().any(|(part, _)| call.contains(part))
 }
 
 fn tree(at: &Path) {
@@ -103,6 +99,7 @@ fn calls(root: &str) -> Vec<(&'static str, Value)> {
         "C:\\x",
         "sub//a.js",
         "..",
+        "links",
     ];
     for path in paths {
         all.push(("read_text_file", json!({"path": path})));
@@ -121,8 +118,16 @@ fn calls(root: &str) -> Vec<(&'static str, Value)> {
         }
     }
     all.push(("read_text_file", json!({"path": format!("{root}/f.txt"), "head": 1, "tail": 1})));
-    all.push(("list_directory_with_sizes", json!({"path": ".", "sortBy": "name"})));
+    all.push(("list_directory_with_sizes", json!({"path": ".", "sortBy": "size"})));
     all.push(("list_directory_with_sizes", json!({"path": "sub/inner", "sortBy": "size"})));
+    all.extend(searches(root));
+    all.extend(misfits());
+    all.extend(changes());
+    all
+}
+
+fn searches(root: &str) -> Vec<(&'static str, Value)> {
+    let mut all: Vec<(&'static str, Value)> = Vec::new();
     for exclude in [
         json!(["node_modules"]),
         json!(["*.txt"]),
@@ -147,6 +152,11 @@ fn calls(root: &str) -> Vec<(&'static str, Value)> {
             all.push(("search_files", json!({"path": ".", "pattern": pattern, "excludePatterns": exclude})));
         }
     }
+    all
+}
+
+fn misfits() -> Vec<(&'static str, Value)> {
+    let mut all: Vec<(&'static str, Value)> = Vec::new();
     all.push(("search_files", json!({"path": "f.txt", "pattern": "*"})));
     all.push(("search_files", json!({"path": "none", "pattern": "*"})));
     all.push(("read_multiple_files", json!({"paths": ["f.txt", "none", "sub", "/etc/passwd", "crlf.txt"]})));
@@ -164,7 +174,6 @@ fn calls(root: &str) -> Vec<(&'static str, Value)> {
     ] {
         all.push((tool, bad));
     }
-    all.extend(changes());
     all
 }
 

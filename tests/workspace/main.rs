@@ -10,5 +10,6 @@
 mod crash;
 mod differential;
 mod editing;
+mod finding;
 mod races;
 mod server;

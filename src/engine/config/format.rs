@@ -107,10 +107,13 @@ fn is_map(node: &Node) -> bool {
     node.entries().is_some()
 }
 
+/// Whether a tree is in one format.
+type Test = fn(&Node) -> bool;
+
 /// The format that a tree is in, by what it says.
 pub fn recognise(root: &Node) -> Option<Format> {
     // The first that fits: what is more particular stands first.
-    let tests: [(fn(&Node) -> bool, Format); 9] = [
+    let tests: [(Test, Format); 9] = [
         (own::is_ours, Format::Cuddy),
         (mcp_servers::is_claude, Format::McpServers),
         (docker::is_docker, Format::Docker),

@@ -13,13 +13,13 @@ use serde_json::{Map, Value, json};
 use crate::container::task::{ExecRequest, Task, Writing};
 use crate::engine::box_files::{self, FileDone};
 use crate::engine::boxes::{Ceiling, Sandbox};
-use crate::engine::errands::{Input, Output};
+use crate::engine::errands::{Input, Output, Running};
 use crate::engine::host::Host;
 use crate::engine::sandboxes;
 use crate::error::ErrorKind;
 use crate::mcp::serve::ceiling::{self, Asked, AskedLimits};
 use crate::mcp::serve::fleet::{Fleet, Member, lock};
-use crate::mcp::serve::jobs::{self, Jobs};
+use crate::mcp::serve::jobs::{self, Job, Jobs};
 use crate::mcp::serve::tools::{OUTPUT_BYTES_DEFAULT, OUTPUT_BYTES_MAX, TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX};
 use crate::mcp::toolbox::{Context, Failure, Reply, arguments};
 
@@ -34,6 +34,9 @@ type Arguments = Map<String, Value>;
 type Done = Result<Reply, Failure>;
 
 /// `sandbox_create`.
+///
+/// # Errors
+/// What the client is told.
 pub fn create(fleet: &Fleet, ceiling: &Ceiling, asked: Arguments, context: &Context) -> Done {
     let asked: Asked = arguments(asked)?;
     let request = ceiling.bound(&asked)?;
@@ -62,6 +65,9 @@ struct Execute {
 }
 
 /// `sandbox_exec`.
+///
+/// # Errors
+/// What the client is told.
 pub fn exec(fleet: &Fleet, asked: Arguments, context: &Context) -> Done {
     let asked: Execute = arguments(asked)?;
     let member = fleet.get(&asked.sandbox)?;
@@ -85,16 +91,7 @@ pub fn exec(fleet: &Fleet, asked: Arguments, context: &Context) -> Done {
     let running = member.sandbox.begin(&request, input, Output::Taken)?;
     let job = member.jobs.begin(&line)?;
     if asked.background {
-        let (followed, member) = (Arc::clone(&job), Arc::clone(&member));
-        let follow = move || {
-            followed.follow(running, timeout, None);
-            // Until here the sandbox cannot go because somebody has forgotten it.
-            drop(member);
-        };
-        std::thread::Builder::new()
-            .name("command".to_owned())
-            .spawn(follow)
-            .map_err(|e| Failure::new("failed", format!("no thread for the command: {e}")).retryable())?;
+        follow_aside(Arc::clone(&job), running, timeout, Arc::clone(&member))?;
     } else {
         job.follow(running, timeout, Some(context));
     }
@@ -111,6 +108,23 @@ pub fn exec(fleet: &Fleet, asked: Arguments, context: &Context) -> Done {
     }
 }
 
+/// Follows a command in a thread of its own.
+#[expect(clippy::disallowed_methods, reason = "a server never calls libcontainer: holders and stages do")]
+fn follow_aside(
+    job: Arc<Job>,
+    running: Running,
+    timeout: Duration,
+    member: Arc<Member>,
+) -> Result<(), Failure> {
+    let follow = move || {
+        job.follow(running, timeout, None);
+        // Until here the sandbox cannot go because somebody has forgotten it.
+        drop(member);
+    };
+    let begun = std::thread::Builder::new().name("command".to_owned()).spawn(follow);
+    begun.map(drop).map_err(|e| Failure::new("failed", format!("no thread for the command: {e}")).retryable())
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Logs {
@@ -124,6 +138,9 @@ struct Logs {
 }
 
 /// `sandbox_logs`.
+///
+/// # Errors
+/// What the client is told.
 pub fn logs(fleet: &Fleet, asked: Arguments, context: &Context) -> Done {
     let asked: Logs = arguments(asked)?;
     let member = fleet.get(&asked.sandbox)?;
@@ -156,6 +173,9 @@ struct Read {
 }
 
 /// `sandbox_read`.
+///
+/// # Errors
+/// What the client is told.
 pub fn read(fleet: &Fleet, asked: Arguments, context: &Context) -> Done {
     let asked: Read = arguments(asked)?;
     let member = fleet.get(&asked.sandbox)?;
@@ -240,6 +260,9 @@ struct Write {
 }
 
 /// `sandbox_write`.
+///
+/// # Errors
+/// What the client is told.
 pub fn write(fleet: &Fleet, asked: Arguments, context: &Context) -> Done {
     let asked: Write = arguments(asked)?;
     let member = fleet.get(&asked.sandbox)?;
@@ -268,6 +291,9 @@ struct Copy {
 }
 
 /// `sandbox_copy`.
+///
+/// # Errors
+/// What the client is told.
 pub fn copy(fleet: &Fleet, asked: Arguments, context: &Context) -> Done {
     let asked: Copy = arguments(asked)?;
     let from = fleet.get(&asked.from_sandbox)?;
@@ -302,6 +328,9 @@ struct Limit {
 }
 
 /// `sandbox_limits`.
+///
+/// # Errors
+/// What the client is told.
 pub fn limits(host: &Host, fleet: &Fleet, ceiling: &Ceiling, asked: Arguments) -> Done {
     let asked: Limit = arguments(asked)?;
     let member = fleet.get(&asked.sandbox)?;
@@ -338,6 +367,9 @@ struct Stop {
 }
 
 /// `sandbox_stop`.
+///
+/// # Errors
+/// What the client is told.
 pub fn stop(fleet: &Fleet, asked: Arguments) -> Done {
     let asked: Stop = arguments(asked)?;
     let member = fleet.get(&asked.sandbox)?;
@@ -361,6 +393,9 @@ struct Named {
 }
 
 /// `sandbox_remove`.
+///
+/// # Errors
+/// What the client is told.
 pub fn remove(fleet: &Fleet, asked: Arguments) -> Done {
     let asked: Named = arguments(asked)?;
     let member = fleet.remove(&asked.sandbox)?;

@@ -29,6 +29,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 type Done = Result<Reply, Failure>;
 
 /// `image_list`.
+///
+/// # Errors
+/// What the client is told.
 pub fn list(host: &Host, ceiling: &Ceiling) -> Done {
     let filters = Filters::parse(&[], &[], catalog::now_s()).map_err(Error::from)?;
     let mut images = vec![json!({ "image": "@host", "about": "the host's own system folders" })];
@@ -52,6 +55,9 @@ struct Pull {
 }
 
 /// `image_pull`.
+///
+/// # Errors
+/// What the client is told.
 pub fn pull(host: &Host, ceiling: &Ceiling, asked: Map<String, Value>, context: &Context) -> Done {
     let asked: Pull = arguments(asked)?;
     if !ceiling.allows_image(&asked.image) {
@@ -70,6 +76,9 @@ struct Load {
 }
 
 /// `image_load`. The archive is opened beneath its workspace: what a sandbox puts in its way leads nowhere.
+///
+/// # Errors
+/// What the client is told.
 pub fn load(host: &Host, ceiling: &Ceiling, asked: Map<String, Value>, context: &Context) -> Done {
     let asked: Load = arguments(asked)?;
     let (root, way) = ceiling.beneath(&asked.path)?;
@@ -105,20 +114,22 @@ fn ours(host: &Host) -> Command {
     command
 }
 
+/// Reads what a command says in a thread of its own, so that no pipe can fill up and hold the command.
+#[expect(clippy::disallowed_methods, reason = "a server never calls libcontainer: holders and stages do")]
+fn reader(from: Option<Box<dyn Read + Send>>) -> std::io::Result<std::thread::JoinHandle<String>> {
+    std::thread::Builder::new().spawn(move || {
+        let mut text = Vec::new();
+        // What is cut off is told as far as it came.
+        let _read = from.map(|from| from.take(WORDS_BYTES_MAX).read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
+    })
+}
+
 /// Runs a command of ours to its end, or ends it when nobody waits any more; what it said.
 fn run(mut command: Command, context: &Context) -> Result<String, Failure> {
     let failed = |e: std::io::Error| Failure::new("failed", format!("cannot run a command of ours: {e}"));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
     let (output, errors) = (child.stdout.take(), child.stderr.take());
-    // Each is read by a thread of its own, so that neither can fill up and hold the command.
-    let reader = |from: Option<Box<dyn Read + Send>>| {
-        std::thread::Builder::new().spawn(move || {
-            let mut text = Vec::new();
-            // What is cut off is told as far as it came.
-            let _read = from.map(|from| from.take(WORDS_BYTES_MAX).read_to_end(&mut text));
-            String::from_utf8_lossy(&text).into_owned()
-        })
-    };
     let output = reader(output.map(|o| Box::new(o) as Box<dyn Read + Send>)).map_err(failed)?;
     let errors = reader(errors.map(|e| Box::new(e) as Box<dyn Read + Send>)).map_err(failed)?;
     let status = loop {

@@ -250,6 +250,7 @@ fn options(arguments: Arguments<'_>, dry_run: bool) -> Result<ChangeOptions, Mis
         if_match: arguments.text_or("if_match")?.map(str::to_owned),
         dry_run,
         tx: arguments.text_or("tx")?.map(str::to_owned),
+        checks: Vec::new(),
     })
 }
 

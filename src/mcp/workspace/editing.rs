@@ -51,6 +51,7 @@ fn options(arguments: Arguments<'_>) -> Result<ChangeOptions, Wrong> {
         if_match: None,
         dry_run: arguments.flag("dry_run")?,
         tx: arguments.text_or("tx")?.map(str::to_owned),
+        checks: arguments.texts("checks")?.unwrap_or_default(),
     })
 }
 
@@ -259,7 +260,9 @@ fn commit(call: &Call<'_>, arguments: Arguments<'_>) -> Result<Reply, Wrong> {
         _ => Merging::Fail,
     };
     let tx = arguments.text("tx")?;
-    let outcome = call.workspace.transaction_commit(tx, merging, &|| call.pulse()).map_err(refuse)?;
+    let checks = arguments.texts("checks")?.unwrap_or_default();
+    let outcome =
+        call.workspace.transaction_commit(tx, merging, &checks, &|| call.pulse()).map_err(refuse)?;
     Ok(told(call, "changed", &outcome, &[]))
 }
 

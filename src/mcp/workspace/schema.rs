@@ -48,9 +48,10 @@ pub fn definitions(profile: Profile) -> Vec<Value> {
         Profile::Massgen => massgen(),
         Profile::Core => editing()
             .into_iter()
+            .chain(taking_back())
             .filter(|tool| ["edit_files", "apply_patch", "undo"].contains(&tool.name.as_str()))
             .collect(),
-        Profile::Full => editing().into_iter().chain(massgen()).collect(),
+        Profile::Full => editing().into_iter().chain(taking_back()).chain(massgen()).collect(),
     };
     all.extend(own.iter().map(Tool::definition));
     all
@@ -204,6 +205,15 @@ fn editing() -> Vec<Tool> {
                 "globs": texts(), "exclude": texts(), "expected_count": count(), "occurrence_ids": texts(), "dry_run": flag(),
             }),
         ),
+    ]
+}
+
+fn taking_back() -> Vec<Tool> {
+    let text = || json!({"type": "string"});
+    let flag = || json!({"type": "boolean"});
+    let count = || json!({"type": "integer", "minimum": 0});
+    let texts = || json!({"type": "array", "items": {"type": "string"}});
+    vec![
         tool(
             "undo",
             "Undo",
@@ -335,7 +345,7 @@ mod tests {
             assert_eq!(tool["inputSchema"]["type"], "object", "{tool}");
             assert!(tool["description"].as_str().unwrap().len() > 10);
         }
-        for tool in editing().iter().chain(&massgen()) {
+        for tool in editing().iter().chain(&taking_back()).chain(&massgen()) {
             assert!(tool.description.len() <= 140, "{}", tool.name);
         }
     }

@@ -7,7 +7,7 @@ use crate::mcp::toolbox::{Context, Failure, Info, Reply, Tool, Toolbox};
 use crate::mcp::workspace::compat::{self, Wrong};
 use crate::mcp::workspace::node::Arguments;
 use crate::mcp::workspace::schema::{self, Profile};
-use crate::mcp::workspace::{editing, massgen};
+use crate::mcp::workspace::{editing, finding, massgen, moments};
 use crate::workspace::change::Pulse;
 use crate::workspace::refusal::Refusal;
 
@@ -72,11 +72,17 @@ impl Toolbox for WorkspaceTools {
     }
 
     fn tools(&self) -> Vec<Tool> {
-        schema::tools(self.profile)
+        let mut tools = schema::tools(self.profile);
+        tools.extend(finding::tools(self.profile));
+        tools.extend(moments::tools(self.profile));
+        tools
     }
 
     fn definitions(&self) -> Vec<Value> {
-        schema::definitions(self.profile)
+        let mut all = schema::definitions(self.profile);
+        let more = finding::tools(self.profile).into_iter().chain(moments::tools(self.profile));
+        all.extend(more.map(|tool| tool.definition()));
+        all
     }
 
     fn reply_bytes_max(&self) -> usize {
@@ -84,6 +90,12 @@ impl Toolbox for WorkspaceTools {
     }
 
     fn call(&self, name: &str, arguments: Map<String, Value>, context: &Context) -> Reply {
+        if !self.profile.is_plain()
+            && let Some(reply) = finding::call(&self.workspace, self.max_reply, context, name, &arguments)
+                .or_else(|| moments::call(&self.workspace, self.max_reply, context, name, &arguments))
+        {
+            return reply;
+        }
         let call =
             Call { workspace: &self.workspace, profile: self.profile, max_reply: self.max_reply, context };
         let arguments = Arguments(&arguments);
