@@ -374,10 +374,6 @@ impl Hub {
                 let owner = self.scopes.get(&scope).and_then(|scope| self.clients.get(&scope.owner?));
                 opening_to_legacy(&object, owner.map_or(crate::mcp::era::LEGACY[0], |client| client.version))
             }
-            // What a client may speak is what the gateway speaks: it translates.
-            (Era::Modern, Era::Modern) => {
-                object.with(&[Change::Set("supportedVersions", &crate::mcp::era::spoken())])
-            }
             (Era::Legacy, Era::Legacy) => opening,
         })
     }

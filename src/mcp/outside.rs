@@ -188,7 +188,6 @@ impl World for Outside {
                 CallEnd::ToolError => CallOutcome::ToolError,
                 CallEnd::Error(code) => CallOutcome::Error(code),
                 CallEnd::Refused => CallOutcome::Refused,
-                CallEnd::Error(code) => CallOutcome::Error(code),
                 CallEnd::Lost => CallOutcome::Lost,
                 CallEnd::TimedOut => CallOutcome::TimedOut,
                 CallEnd::Cancelled => CallOutcome::Cancelled,
