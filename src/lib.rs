@@ -488,8 +488,10 @@ pub mod mcp {
     pub mod workspace {
         /// ○ How the reference server words things.
         pub mod node;
-        /// ○ Which tools there are, in which profile, and their schemas.
+        /// ● Which tools there are, in which profile, and their schemas.
         pub mod schema;
+        /// ● One call: the folders, and whether somebody still waits.
+        pub mod call;
         /// ● The tools of the reference server.
         pub mod compat;
         /// ● MassGen's six tools.
