@@ -465,8 +465,10 @@ pub mod mcp {
     pub mod workspace {
         /// ○ How the reference server words things.
         pub mod node;
-        /// ○ Which tools there are, in which profile, and their schemas.
+        /// ● Which tools there are, in which profile, and their schemas.
         pub mod schema;
+        /// ● One call of a tool.
+        pub mod call;
         /// ● The tools of the reference server.
         pub mod compat;
         /// ● MassGen's six tools.
@@ -503,23 +505,6 @@ pub mod mcp {
     pub mod outside;
     /// ● `mcp gateway`: the hub, its outside and one front.
     pub mod gateway;
-    /// The tools of a workspace.
-    pub mod workspace {
-        /// ○ How the reference server words things.
-        pub mod node;
-        /// ● Which tools there are, in which profile, and their schemas.
-        pub mod schema;
-        /// ● One call: the folders, and whether somebody still waits.
-        pub mod call;
-        /// ● The tools of the reference server.
-        pub mod compat;
-        /// ● MassGen's six tools.
-        pub mod massgen;
-        /// ● Edits and patches of many files, undo, transactions.
-        pub mod editing;
-        /// ● The server: which tool is which function.
-        pub mod serve;
-    }
 }
 
 /// The command line.
