@@ -9,7 +9,9 @@ use crate::engine::offer::Kind;
 use crate::mcp::era::{self, Era, gravity};
 use crate::mcp::instances::said;
 use crate::mcp::link::FromUpstream;
-use crate::mcp::message::{Change, Message, Object, Shape, error_response, our_number, response};
+use crate::mcp::message::{
+    Change, Message, Object, Shape, error_response, notification, our_number, response,
+};
 use crate::mcp::session::{ConversationId, InstanceId};
 use crate::mcp::state::{CallEnd, CallId, Called, Hub, Life, Purpose, ScopeId};
 
@@ -393,7 +395,7 @@ impl Hub {
     fn tell_updated(&mut self, scope: ScopeId, address: &str, params: &str) {
         let method = "notifications/resources/updated";
         if let Some(owner) = self.scopes.get(&scope).and_then(|scope| scope.owner) {
-            self.tell(owner, crate::mcp::message::notification(method, params), None, false);
+            self.mention(owner, notification(method, params), None);
         }
         // What changed may lie below what was asked for.
         let below = |wanted: &String| address.starts_with(wanted.as_str());

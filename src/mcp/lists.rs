@@ -68,7 +68,7 @@ impl Hub {
         for id in self.clients_of(scope) {
             let Some(client) = self.clients.get(&id) else { continue };
             if client.session.is_some() && client.listed.contains(&kind) {
-                self.tell(id, bare_notification(method), None, false);
+                self.mention(id, bare_notification(method), None);
             }
         }
         self.tell_listeners(scope, method, "{}", |listen| listen.kinds.contains(&kind));
@@ -91,7 +91,7 @@ impl Hub {
         }
         for (id, listen) in told {
             let message = notification(method, &on_subscription(&params, &listen));
-            self.tell(id, message, Some(&listen), false);
+            self.mention(id, message, Some(&listen));
         }
     }
 

@@ -186,6 +186,7 @@ impl World for Outside {
             outcome: match called.end {
                 CallEnd::Done => CallOutcome::Done,
                 CallEnd::ToolError => CallOutcome::ToolError,
+                CallEnd::Error(code) => CallOutcome::Error(code),
                 CallEnd::Refused => CallOutcome::Refused,
                 CallEnd::Error(code) => CallOutcome::Error(code),
                 CallEnd::Lost => CallOutcome::Lost,

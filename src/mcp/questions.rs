@@ -21,6 +21,8 @@ use crate::sys::fs::random_bytes;
 
 /// Questions of one server without an answer.
 const QUESTIONS_MAX: usize = 128;
+/// Questions are put to a client that has less than this to read, in bytes.
+const QUEUED_BYTES_MAX: usize = 16 << 20;
 /// How often a call is tried again with answers.
 const ROUNDS_MAX: u32 = 32;
 /// How long a call waits to be tried again, in milliseconds: people are asked meanwhile.
@@ -40,7 +42,11 @@ impl Hub {
         let Some(instance) = self.instances.get(&id) else { return };
         let scope = instance.scope.and_then(|scope| self.scopes.get(&scope));
         let scope = scope.map(|scope| (scope.era, scope.owner));
-        let is_full = instance.questions.len() >= QUESTIONS_MAX || instance.questions.contains_key(raw);
+        let waits =
+            scope.and_then(|(_, owner)| self.clients.get(&owner?)).map_or(0, |c| c.outbox.queued_bytes());
+        let is_full = waits > QUEUED_BYTES_MAX
+            || instance.questions.len() >= QUESTIONS_MAX
+            || instance.questions.contains_key(raw);
         let refused = match scope {
             _ if is_full => Err(error(INTERNAL_ERROR, "too many questions are open", None)),
             _ if instance.era == Era::Modern => Err(not_found(method)),

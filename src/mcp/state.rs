@@ -16,7 +16,7 @@ use crate::engine::config::servers::{GatewaySettings, ServerConfig};
 use crate::engine::offer::{Kind, Listing, Offer, Withheld};
 use crate::engine::status::State;
 use crate::mcp::era::{ClientFacts, Era};
-use crate::mcp::link::Link;
+use crate::mcp::link::{LARGE_BYTES, Link};
 use crate::mcp::message::{INTERNAL_ERROR, error, error_response, quoted};
 use crate::mcp::session::{ConversationId, Event, Face, InstanceId, Outbox, ToClient};
 
@@ -517,10 +517,16 @@ impl Hub {
     pub fn tell(&mut self, to: ConversationId, message: Vec<u8>, about: Option<&str>, is_answer: bool) {
         let Some(client) = self.clients.get_mut(&to).filter(|client| !client.is_lost) else { return };
         let queued = client.outbox.queued_bytes();
+        let mut message = message;
         if queued > 0 && queued + message.len() > CLIENT_BYTES_MAX {
-            // It has not read for so long that it would only cost memory: it is let go by the clock.
-            client.is_lost = true;
-            return;
+            if !is_answer || message.len() < LARGE_BYTES {
+                // It has not read for so long that it would only cost memory: it is let go by the clock.
+                client.is_lost = true;
+                return;
+            }
+            let text =
+                format!("the answer has {} bytes, and the client has not read others yet", message.len());
+            message = error_response(about, &error(INTERNAL_ERROR, &text, Some(r#"{"kind":"limit"}"#)));
         }
         let about = about.map(|id| id.as_bytes().to_vec());
         client.outbox.send(ToClient { message, about, is_answer });
