@@ -465,8 +465,10 @@ pub mod mcp {
     pub mod workspace {
         /// ○ How the reference server words things.
         pub mod node;
-        /// ○ Which tools there are, in which profile, and their schemas.
+        /// ● Which tools there are, in which profile, and their schemas.
         pub mod schema;
+        /// ● One call of a tool.
+        pub mod call;
         /// ● The tools of the reference server.
         pub mod compat;
         /// ● MassGen's six tools.

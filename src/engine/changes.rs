@@ -394,6 +394,7 @@ impl Workspace {
         match files::before(&self.roots, &target) {
             Ok(Some(before)) if overwrite => steps.push(Step::Remove { spot: target.clone(), before }),
             Ok(None) => {}
+            Err(e) if matches!(e.code, Code::ReadOnly | Code::Protected | Code::PathEscape) => return Err(e),
             _ => {
                 return Err(
                     Refusal::kernel("move to", to, libc::EEXIST).hint("`overwrite: true` replaces a file")

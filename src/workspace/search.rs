@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
-use grep_matcher::Matcher;
+use grep_matcher::{LineTerminator, Matcher};
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{
     BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkContextKind, SinkMatch,
@@ -468,7 +468,10 @@ impl Hit {
 }
 
 fn searcher(query: &Query) -> Searcher {
+    // Pattern and search must agree on what ends a line, or nothing is searched.
+    let ends = if query.multiline { LineTerminator::byte(b'\n') } else { LineTerminator::crlf() };
     SearcherBuilder::new()
+        .line_terminator(ends)
         .line_number(query.mode == Mode::Lines)
         .before_context(query.context.min(CONTEXT_MAX))
         .after_context(query.context.min(CONTEXT_MAX))

@@ -65,10 +65,12 @@ impl Traces {
             left.is_empty()
         });
         assert_eq!(mounts(place), self.mounts, "mounts are left");
-        let mut next = place.cuddy();
-        next.args(["mcp", "run", "--", "/bin/true"]);
-        let (status, _, said) = crate::harness::output(next, place);
-        assert!(status.success(), "the next command: {status}\n{said}");
+        for next in [&["mcp", "run", "--", "/bin/true"][..], &["mcp", "ps"]] {
+            let mut command = place.cuddy();
+            command.args(next);
+            let (status, _, said) = crate::harness::output(command, place);
+            assert!(status.success(), "the next command, {next:?}: {status}\n{said}");
+        }
         for folder in ["containers", "names", "volumes"] {
             let kept = names(&place.path("data").join("cuddy").join(folder));
             assert!(kept.is_empty(), "{folder} are left: {kept:?}");

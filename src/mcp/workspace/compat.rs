@@ -9,11 +9,11 @@ use crate::engine::changes::{ChangeOptions, EditRequest, WriteRequest};
 use crate::engine::drafts::Outcome;
 use crate::engine::workspaces::{READ_BYTES_MAX, ReadRequest, ReadText, Sizes, Workspace};
 use crate::mcp::toolbox::Reply;
+use crate::mcp::workspace::call::Call;
 use crate::mcp::workspace::node::{
     Arguments, Misfit, date, errno_text, inside, order, padded, padded_front, size,
 };
 use crate::mcp::workspace::schema::meta;
-use crate::mcp::workspace::serve::Call;
 use crate::workspace::diff::fenced;
 use crate::workspace::edit::{Edit, Matching};
 use crate::workspace::globs::Glob;

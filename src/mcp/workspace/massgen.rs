@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::engine::workspaces::{READ_BYTES_MAX, ReadRequest, Workspace};
 use crate::mcp::toolbox::Reply;
+use crate::mcp::workspace::call::Call;
 use crate::mcp::workspace::compat::Wrong;
 use crate::mcp::workspace::node::Arguments;
-use crate::mcp::workspace::serve::Call;
 use crate::workspace::diff::unified;
 use crate::workspace::globs::Glob;
 use crate::workspace::refusal::{Code, Refusal};

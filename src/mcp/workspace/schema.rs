@@ -1,4 +1,4 @@
-//! Pure: which tools there are in which profile, and how they are listed.
+//! Which tools there are in which profile, and how they are listed.
 //!
 //! The tools of the reference server are listed word for word as version 2026.8.31 lists them (MIT licence), for
 //! clients compare; beyond `compat` they have more parameters, and the text is sent once.

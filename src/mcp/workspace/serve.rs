@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use crate::engine::workspaces::Workspace;
 use crate::mcp::toolbox::{Context, Failure, Info, Reply, Tool, Toolbox};
+use crate::mcp::workspace::call::Call;
 use crate::mcp::workspace::compat::{self, Wrong};
 use crate::mcp::workspace::node::Arguments;
 use crate::mcp::workspace::schema::{self, Profile};
 use crate::mcp::workspace::{editing, finding, massgen, moments};
-use crate::workspace::change::Pulse;
 use crate::workspace::refusal::Refusal;
 
 /// Largest reply of the profiles that send a text twice, in bytes.
@@ -23,29 +23,6 @@ pub struct WorkspaceTools {
     pub profile: Profile,
     /// Largest text of one reply, in bytes, where the profile cuts at all.
     pub max_reply: usize,
-}
-
-/// One call.
-pub struct Call<'a> {
-    /// The folders.
-    pub workspace: &'a Workspace,
-    /// Which tools are offered.
-    pub profile: Profile,
-    /// Largest text, in bytes.
-    pub max_reply: usize,
-    context: &'a Context,
-}
-
-impl Call<'_> {
-    /// Whether nobody waits for the result any more.
-    pub fn is_cancelled(&self) -> bool {
-        self.context.is_cancelled()
-    }
-
-    /// For a commit: go on, or take everything back.
-    pub fn pulse(&self) -> Pulse {
-        if self.is_cancelled() { Pulse::Cancel } else { Pulse::Go }
-    }
 }
 
 /// A refusal as a reply: the line for people first, the rest for programs.
