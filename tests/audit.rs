@@ -1,4 +1,9 @@
 //! The record of what was done: it survives its writers, and whoever changes it is found.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test that starts itself again is told so by its environment"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -31,7 +31,7 @@ impl Outcome {
     }
 
     #[track_caller]
-    fn is_right(self) -> Self {
+    fn expected(self) -> Self {
         assert!(self.mistakes.is_empty(), "{:#?}", self.mistakes);
         self
     }
@@ -97,7 +97,7 @@ fn mcp_servers_of_claude_and_cursor_are_read_with_their_placeholders() {
   "theme": "dark"
 }"#,
     )
-    .is_right();
+    .expected();
     assert_eq!(outcome.format, Format::McpServers);
     assert_eq!(outcome.line("files"), "--env=N --env=T -- mcp-server-filesystem /w ~/x");
     assert_eq!(outcome.server("files").policy.environment["T"], "secret");
@@ -166,7 +166,7 @@ fn a_sandbox_block_of_vs_code_becomes_mounts_and_its_domains_become_no_network()
   }
 }"#,
     )
-    .is_right();
+    .expected();
     assert_eq!(outcome.format, Format::VsCode);
     let expected = "--ro=/w/.git --rw=/w --rw=/home/me/cache --hide=/w/secret -- x --t p";
     assert_eq!(outcome.line("boxed"), expected);
@@ -209,7 +209,7 @@ enabled = false
 model = "o3"
 "#,
     )
-    .is_right();
+    .expected();
     assert_eq!(outcome.format, Format::Codex);
     assert_eq!(outcome.line("local"), "--env=A --env=API_KEY --env=TOKEN -- server ${NOT_FILLED_IN}");
     let local = outcome.server("local");
@@ -250,7 +250,7 @@ ui: {display_type: simple}
 "#;
     let outcome = read("massgen.yaml", text);
     assert_eq!(outcome.format, Format::MassGen);
-    let outcome = outcome.is_right();
+    let outcome = outcome.expected();
     assert_eq!(outcome.config.servers.len(), 2);
     let weather = outcome.server("weather");
     assert_eq!(weather.policy.environment["PORT"], "8080");
@@ -292,7 +292,7 @@ fn docker_run_becomes_an_image_under_our_policy() {
         "--repo",
         "/w",
     ];
-    let outcome = launcher("docker", &args, r#", "env": {"TOKEN": "t", "UNUSED": "u"}"#).is_right();
+    let outcome = launcher("docker", &args, r#", "env": {"TOKEN": "t", "UNUSED": "u"}"#).expected();
     let expected =
         "--image=mcp/git --ro=/data --rw=/w --memory=512m --pids=50 --env=B --env=TOKEN -- --repo /w";
     assert_eq!(outcome.line("s"), expected);
@@ -303,7 +303,7 @@ fn docker_run_becomes_an_image_under_our_policy() {
 #[test]
 fn what_docker_run_would_give_and_a_sandbox_does_not_is_said() {
     let outcome =
-        launcher("/usr/bin/podman", &["run", "--privileged", "-it", "-u", "0", "img"], "").is_right();
+        launcher("/usr/bin/podman", &["run", "--privileged", "-it", "-u", "0", "img"], "").expected();
     outcome.remarks("it would have the network `bridge`; here it gets none");
     outcome.remarks("`--privileged` has no effect");
     outcome.remarks("runs as the caller");
@@ -340,7 +340,7 @@ fn a_server_that_stands_behind_mcp_run_already_keeps_its_policy_and_is_not_boxed
         "node",
         "s.js",
     ];
-    let outcome = launcher("cuddy", &args, "").is_right();
+    let outcome = launcher("cuddy", &args, "").expected();
     let expected = "--workspace=/w --ro=/r --network=host --memory=1g --env=TOKEN -- node s.js";
     assert_eq!(outcome.line("s"), expected);
     launcher("cuddy", &["mcp", "run", "--explain", "--", "x"], "")
@@ -358,7 +358,7 @@ fn an_entry_of_docker_s_catalogue_is_an_image_whose_secrets_come_from_the_enviro
          env:\n  - {name: A, value: 1}\nsecrets:\n  - {name: github.token, env: TOKEN}\n\
          volumes: ['/w:/w']\nallowHosts: ['api.github.com:443']\nprefix: gh\ntools:\n  - {name: x}\n",
     )
-    .is_right();
+    .expected();
     assert_eq!(outcome.format, Format::Docker);
     assert_eq!(outcome.line("github"), "--image=ghcr.io/x/github:1 --ro=/w --env=A --env=TOKEN -- stdio");
     assert_eq!(outcome.server("github").prefix_text(), "gh");
@@ -380,13 +380,13 @@ fn tool_hive_s_run_config_and_profile_become_image_and_policy() {
   "tools_override": {"fetch": {"name": "get"}}, "volumes": ["/w:/w:ro"],
   "permission_profile": { "read": ["/r"], "write": ["/o"], "network": {"outbound": {"insecure_allow_all": true}} } }"#,
     )
-    .is_right();
+    .expected();
     assert_eq!(outcome.format, Format::ToolHive);
     let expected = "--image=ghcr.io/x/fetch:1 --ro=/w --ro=/r --rw=/o --network=host --env=A -- -v";
     assert_eq!(outcome.line("fetch"), expected);
     assert_eq!(outcome.server("fetch").tools.shown_name("fetch"), "get");
     let profile = r#"{"read": ["/r"], "write": [], "network": {"outbound": {"insecure_allow_all": false, "allow_host": ["x.y"], "allow_port": [443]}}}"#;
-    let outcome = read("profile.json", profile).is_right();
+    let outcome = read("profile.json", profile).expected();
     assert_eq!(outcome.format, Format::ToolHiveProfile);
     assert!(outcome.format.is_policy());
     assert_eq!(outcome.config.servers[0].policy.network, Network::None);
@@ -400,7 +400,7 @@ fn srt_settings_are_a_policy() {
         r#"{"network": {"allowedDomains": ["x.y"], "deniedDomains": []},
  "filesystem": {"allowWrite": ["/w", {"path": "/odd*name", "literal": true}], "denyWrite": ["/w/.env"], "denyRead": ["~"], "allowRead": ["~/p"]}}"#,
     )
-    .is_right();
+    .expected();
     assert_eq!(outcome.format, Format::Srt);
     let policy = &outcome.config.servers[0].policy;
     assert_eq!(policy.read_write, [Path::new("/w"), Path::new("/odd*name")]);
@@ -583,7 +583,7 @@ fn what_the_schema_allows_is_read() {
             text.push_str(&format!("{name} = {value}\n"));
         }
     }
-    let outcome = read("mcp.toml", &text).is_right();
+    let outcome = read("mcp.toml", &text).expected();
     assert_eq!(outcome.config.servers.len(), 3);
 }
 
@@ -612,12 +612,12 @@ fn every_word_that_is_explained_is_in_the_schema() {
 #[test]
 fn every_template_is_read_and_so_is_all_that_the_skeleton_explains() {
     for template in templates::TEMPLATES {
-        let outcome = read("mcp.toml", &templates::configuration(&[template])).is_right();
+        let outcome = read("mcp.toml", &templates::configuration(&[template])).expected();
         assert_eq!(outcome.config.servers[0].name, template.name);
         assert!(outcome.remarks.is_empty(), "{:?}", outcome.remarks);
     }
     let all: Vec<_> = templates::TEMPLATES.iter().collect();
-    assert_eq!(read("mcp.toml", &templates::configuration(&all)).is_right().config.servers.len(), all.len());
+    assert_eq!(read("mcp.toml", &templates::configuration(&all)).expected().config.servers.len(), all.len());
     let skeleton = templates::configuration(&[]);
     let uncommented: Vec<&str> = skeleton
         .lines()
@@ -628,7 +628,7 @@ fn every_template_is_read_and_so_is_all_that_the_skeleton_explains() {
         })
         .collect();
     let text = uncommented.join("\n").replace("LANG", "TOKEN");
-    read("mcp.toml", &text).is_right();
+    read("mcp.toml", &text).expected();
 }
 
 #[test]
@@ -641,9 +641,9 @@ fn what_is_written_reads_back_to_what_it_was() {
     ];
     for (file, _) in texts {
         let text = std::fs::read_to_string(file).unwrap();
-        let first = read(file, &text).is_right();
+        let first = read(file, &text).expected();
         let written = write::text(&first.config, &[]);
-        let second = read("written.toml", &written).is_right();
+        let second = read("written.toml", &written).expected();
         let bare = |config: &GatewayConfig| {
             let mut config = config.clone();
             config.servers.iter_mut().for_each(|server| server.source_place = Default::default());
@@ -666,7 +666,7 @@ fn no_secret_is_written_where_placeholders_stay() {
     assert!(reader.finish().0.is_empty());
     assert!(!written.contains("secret"), "{written}");
     assert_eq!(written.matches("${env:TOKEN}").count(), 3, "{written}");
-    assert_eq!(read("w.toml", &written).is_right().server("a").policy.environment["T"], "secret");
+    assert_eq!(read("w.toml", &written).expected().server("a").policy.environment["T"], "secret");
 }
 
 // ── the examples ────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,9 @@
 //! Gateways that run: found, asked over their socket, counted, and swept away when they were killed.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test that starts itself again is told so by its environment"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

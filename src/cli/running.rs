@@ -101,14 +101,16 @@ pub fn logs(host: &Host, args: &McpLogs) -> Result<(), Error> {
     };
     let (mut reader, lines) = LogReader::open(&path, args.tail)?;
     print_lines(&lines, args.timestamps)?;
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         std::thread::sleep(LOOK_EVERY);
         print_lines(&reader.more()?, args.timestamps)?;
         if !terminal::has_reader() {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 fn print_lines(lines: &[LogLine], with_moments: bool) -> Result<(), Error> {

@@ -108,6 +108,9 @@ pub struct PatchedFile {
     pub hunks: Vec<(usize, Level)>,
 }
 
+/// What was taken back: the operation, the one that did so, what changed.
+pub type Undone = (String, Option<String>, Vec<Change>);
+
 impl Workspace {
     /// Writes a whole file.
     ///
@@ -562,7 +565,7 @@ impl Workspace {
         later: Later,
         options: &ChangeOptions,
         pulse: &dyn Fn() -> Pulse,
-    ) -> Result<Vec<(String, Option<String>, Vec<Change>)>, Refusal> {
+    ) -> Result<Vec<Undone>, Refusal> {
         let all = self.journal.operations();
         let chosen: Vec<&Operation> = match operation {
             Some(id) => all.iter().filter(|o| o.id == id).collect(),

@@ -121,6 +121,9 @@ pub struct Status {
     pub map_bytes: usize,
 }
 
+/// A file, and its symbols or why it has none.
+pub type Outlined = (String, Result<Outline, Refusal>);
+
 impl Workspace {
     /// Opens what `paths` name; without any, every root.
     ///
@@ -224,11 +227,7 @@ impl Workspace {
     ///
     /// # Errors
     /// A path that cannot be opened.
-    pub fn outlines(
-        &self,
-        paths: &[String],
-        patience: &Patience<'_>,
-    ) -> Result<Vec<(String, Result<Outline, Refusal>)>, Refusal> {
+    pub fn outlines(&self, paths: &[String], patience: &Patience<'_>) -> Result<Vec<Outlined>, Refusal> {
         let mut outlines = Vec::new();
         for scope in self.scopes(paths)? {
             let mut names: Vec<Vec<u8>> = scope.name.clone().into_iter().collect();

@@ -485,7 +485,7 @@ mod tests {
         let first = Withheld::of(&[], &now);
         assert_eq!((names(&first).as_str(), first.instructions), ("add new", true));
         let accepted = offer(r#"{"instructions":"use add"}"#, &[ADD]);
-        let second = Withheld::of(&[accepted.clone()], &now);
+        let second = Withheld::of(std::slice::from_ref(&accepted), &now);
         assert_eq!((names(&second).as_str(), second.instructions), ("new", false));
         assert!(Withheld::of(&[now], &accepted).is_empty(), "what went is not withheld");
     }

@@ -56,6 +56,9 @@ pub struct Read {
     pub ended: Ended,
 }
 
+/// Files of one folder, by the number of their place: the folder's path and the names.
+type Piece<'a> = (usize, &'a [u8], Vec<&'a [u8]>);
+
 /// Reads every file that is wanted; `work` gets it with what its thread keeps, and may give a result.
 pub fn each<S, R: Send>(
     places: &[Place<'_>],
@@ -81,7 +84,7 @@ pub fn each<S, R: Send>(
         }
         gathered.push(kept);
     }
-    let mut pieces: Vec<(usize, &[u8], Vec<&[u8]>)> = Vec::new();
+    let mut pieces: Vec<Piece<'_>> = Vec::new();
     let mut files = 0;
     for (number, (place, kept)) in places.iter().zip(&gathered).enumerate() {
         if let Place::File { name, .. } = place {

@@ -386,7 +386,10 @@ mod tests {
         let base = "1\n2\n3\n4\n5\n";
         assert_eq!(merge(base, "1\nB\n3\n4\n5\n", "1\n2\n3\nD\n5\n"), Merged::Text("1\nB\n3\nD\n5\n".into()));
         assert_eq!(merge(base, "1\nB\n3\n4\n5\n", "1\nB\n3\n4\n5\n"), Merged::Text("1\nB\n3\n4\n5\n".into()));
-        assert_eq!(merge(base, "1\nB\n3\n4\n5\n", "1\nX\n3\n4\n5\n"), Merged::Conflicts(vec![2..3]));
+        assert_eq!(
+            merge(base, "1\nB\n3\n4\n5\n", "1\nX\n3\n4\n5\n"),
+            Merged::Conflicts(std::iter::once(2..3).collect())
+        );
         assert!(matches!(merge(base, "1\nB\n3\n4\n5\n", "1\n2\nX\n4\n5\n"), Merged::Conflicts(_)));
     }
 

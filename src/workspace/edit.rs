@@ -380,7 +380,8 @@ impl Rule {
         for columns in [4, 2, 8, 3] {
             for unit in ["\t", "    ", "  "] {
                 let unit_columns = if unit == "\t" { columns } else { unit.len() };
-                let is_whole = width(here, columns) % unit_columns == 0 && width(old, columns) % columns == 0;
+                let is_whole = width(here, columns).is_multiple_of(unit_columns)
+                    && width(old, columns).is_multiple_of(columns);
                 if is_whole && here == unit.repeat(width(here, columns) / unit_columns) {
                     let more = (width(here, columns) / unit_columns).cast_signed()
                         - (width(old, columns) / columns).cast_signed();

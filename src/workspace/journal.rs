@@ -311,6 +311,9 @@ pub fn now_ms() -> u64 {
 }
 
 /// Eight digits that nobody else has.
+///
+/// # Errors
+/// What the kernel says of its random numbers.
 pub fn random_name() -> Result<String, Refusal> {
     let mut bytes = [0_u8; 4];
     sys::random_bytes(&mut bytes).map_err(|e| failed(&e))?;

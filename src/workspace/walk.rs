@@ -32,12 +32,15 @@ pub struct Start<'a> {
     pub way: &'a [u8],
 }
 
+/// Says yes to what is left out: the folder's path, the name, what it is.
+pub type Skip<'a> = &'a (dyn Fn(&[u8], &[u8], Kind) -> bool + Sync);
+
 /// What a walk shall leave out.
 pub struct Wanted<'a> {
     /// What ignore files name, and `.git`.
     pub ignores: bool,
     /// What this says yes to: the folder's path, the name, what it is. What it says yes to is not gone into.
-    pub skip: Option<&'a (dyn Fn(&[u8], &[u8], Kind) -> bool + Sync)>,
+    pub skip: Option<Skip<'a>>,
     /// Folders inside each other: 1 is the start alone.
     pub depth_max: usize,
     /// Names to look at.

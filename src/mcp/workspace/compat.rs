@@ -34,7 +34,7 @@ pub enum Wrong {
     /// A text of the reference server.
     Text(String),
     /// It was refused; with the call of Node that would have failed in its place.
-    Refused(Refusal, Syscall),
+    Refused(Box<Refusal>, Syscall),
 }
 
 /// The call of Node that the reference would have made.
@@ -55,7 +55,7 @@ impl From<Misfit> for Wrong {
 /// `open '/path'` and the like, for a refusal.
 pub fn by(syscall: &'static str, path: &str) -> impl FnOnce(Refusal) -> Wrong {
     let path = path.to_owned();
-    move |refusal| Wrong::Refused(refusal, Syscall::One(syscall, path))
+    move |refusal| Wrong::Refused(Box::new(refusal), Syscall::One(syscall, path))
 }
 
 impl Wrong {
@@ -297,6 +297,9 @@ fn write(call: &Call<'_>, arguments: Arguments<'_>) -> Result<Reply, Wrong> {
 }
 
 /// One edit of a list.
+///
+/// # Errors
+/// An argument that does not fit.
 pub fn one_edit(arguments: Arguments<'_>) -> Result<Edit, Misfit> {
     Ok(Edit {
         old: arguments.text("oldText")?.to_owned(),
@@ -309,6 +312,9 @@ pub fn one_edit(arguments: Arguments<'_>) -> Result<Edit, Misfit> {
 }
 
 /// How loosely texts are matched.
+///
+/// # Errors
+/// A word that is none of them.
 pub fn matching(arguments: Arguments<'_>) -> Result<Matching, Misfit> {
     Ok(match arguments.word("match", &["whitespace", "exact", "auto"])? {
         "exact" => Matching::Exact,
@@ -327,7 +333,8 @@ fn edit(call: &Call<'_>, arguments: Arguments<'_>) -> Result<Reply, Wrong> {
         EditRequest { path: path.to_owned(), edits, matching: matching(arguments)?, if_match: None };
     let options = options(arguments, arguments.flag("dryRun")?)?;
     let edited =
-        call.workspace.edit(&format!("edit_file {path}"), &[request.clone()], &options, &|| call.pulse());
+        call.workspace
+            .edit(&format!("edit_file {path}"), std::slice::from_ref(&request), &options, &|| call.pulse());
     let (outcome, done) = edited.map_err(|refusal| not_edited(call, path, &request, refusal))?;
     let mut text = match outcome.changed.first() {
         Some(changed) if !changed.diff.is_empty() => fenced(&changed.diff),
@@ -352,7 +359,7 @@ fn not_edited(call: &Call<'_>, path: &str, request: &EditRequest, refusal: Refus
         let old = edit.map(|e| e.old.as_str()).unwrap_or_default();
         return Wrong::Text(format!("Could not find exact match for edit:\n{old}"));
     }
-    Wrong::Refused(refusal, Syscall::One("open", path.to_owned()))
+    Wrong::Refused(Box::new(refusal), Syscall::One("open", path.to_owned()))
 }
 
 fn create_directory(call: &Call<'_>, arguments: Arguments<'_>) -> Result<Reply, Wrong> {
@@ -489,7 +496,7 @@ fn tree(call: &Call<'_>, arguments: Arguments<'_>) -> Result<Reply, Wrong> {
 
 fn move_file(call: &Call<'_>, arguments: Arguments<'_>) -> Result<Reply, Wrong> {
     let (from, to) = (arguments.text("source")?, arguments.text("destination")?);
-    let wrong = |refusal| Wrong::Refused(refusal, Syscall::Rename(from.to_owned(), to.to_owned()));
+    let wrong = |refusal| Wrong::Refused(Box::new(refusal), Syscall::Rename(from.to_owned(), to.to_owned()));
     let overwrite = arguments.flag("overwrite")?;
     let op = call
         .workspace

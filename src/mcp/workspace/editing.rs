@@ -43,7 +43,7 @@ pub fn call(call: &Call<'_>, name: &str, arguments: Arguments<'_>) -> Option<Res
 
 fn refuse(refusal: Refusal) -> Wrong {
     let path = refusal.path.clone().unwrap_or_default();
-    Wrong::Refused(refusal, Syscall::One("open", path))
+    Wrong::Refused(Box::new(refusal), Syscall::One("open", path))
 }
 
 fn options(arguments: Arguments<'_>) -> Result<ChangeOptions, Wrong> {

@@ -63,13 +63,12 @@ fn all() -> Vec<Tool> {
     let flag = || json!({"type": "boolean"});
     let count = || json!({"type": "integer", "minimum": 0});
     let texts = || json!({"type": "array", "items": {"type": "string"}});
-    let read = Hints::READ;
     vec![
         tool(
             "search_content",
             "Search Content",
             "Search text in files. Partial results on time-out; pass cursor to go on. Ignored files are left out unless gitignore is false.",
-            read,
+            Hints::READ,
             &["pattern"],
             json!({
                 "pattern": text(), "regex": flag(), "paths": texts(), "globs": texts(), "exclude": texts(),
@@ -82,7 +81,7 @@ fn all() -> Vec<Tool> {
             "find_files",
             "Find Files",
             "Find files by a few letters of their path in order, best first. For globs use search_files.",
-            read,
+            Hints::READ,
             &["query"],
             json!({"query": text(), "path": text(), "limit": count()}),
         ),
@@ -90,7 +89,7 @@ fn all() -> Vec<Tool> {
             "outline",
             "Outline",
             "Functions, types and headings of files with their lines. A folder means its source files.",
-            read,
+            Hints::READ,
             &["paths"],
             json!({"paths": texts(), "depth": count(), "kinds": texts()}),
         ),
@@ -98,7 +97,7 @@ fn all() -> Vec<Tool> {
             "find_symbol",
             "Find Symbol",
             "Find definitions by name or Type/name. refs also lists lines that hold the name: text matches, not resolved.",
-            read,
+            Hints::READ,
             &["name_path"],
             json!({
                 "name_path": text(), "kinds": texts(), "paths": texts(), "contains": flag(), "include_body": flag(),
@@ -109,7 +108,7 @@ fn all() -> Vec<Tool> {
             "suggest_files",
             "Suggest Files",
             "Rank files a task is probably about, with reasons: names, content, git history, imports. A guess, not an answer.",
-            read,
+            Hints::READ,
             &["task"],
             json!({"task": text(), "seeds": texts(), "paths": texts(), "k": count()}),
         ),
@@ -117,7 +116,7 @@ fn all() -> Vec<Tool> {
             "workspace_map",
             "Workspace Map",
             "The most referenced signatures of the code within a token budget; focus names files or symbols to centre on.",
-            read,
+            Hints::READ,
             &[],
             json!({"budget_tokens": count(), "focus": texts(), "paths": texts()}),
         ),
@@ -125,7 +124,7 @@ fn all() -> Vec<Tool> {
             "workspace_status",
             "Workspace Status",
             "Roots, file counts, languages, what is cached.",
-            read,
+            Hints::READ,
             &[],
             json!({}),
         ),
