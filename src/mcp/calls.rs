@@ -406,6 +406,11 @@ impl Hub {
         if self.client_calls >= usize::try_from(self.settings.calls_max).unwrap_or(usize::MAX) {
             return Err(self.fault(server, "limit", "is not called: too many calls are under way", None));
         }
+        if let Some(at) = self.pause_of(scope, server, now) {
+            let number = self.register(call);
+            self.delayed.push((at, scope, number));
+            return Ok(());
+        }
         let id = self.ensure(scope, server, now)?;
         let calls_max = usize::try_from(self.servers[server].config.calls_max).unwrap_or(usize::MAX);
         let Some(instance) = self.instances.get_mut(&id) else { return Ok(()) };
@@ -424,6 +429,41 @@ impl Hub {
             instance.queue.push_back(number);
         }
         Ok(())
+    }
+
+    /// Until when a call waits for a server that has failed and is started anew soon.
+    fn pause_of(&self, scope: ScopeId, server: usize, now: Instant) -> Option<Instant> {
+        let state = &self.servers[server];
+        let runs = self.scopes.get(&scope).is_some_and(|scope| scope.instances.contains_key(&server));
+        let is_none = runs || self.is_given_up(server) || state.is_stopped || self.is_ending;
+        state.not_before.filter(|at| now < *at && !is_none)
+    }
+
+    /// Brings calls on their way whose server may be started now.
+    pub fn look_at_delayed(&mut self, now: Instant) {
+        let (due, later) = std::mem::take(&mut self.delayed).into_iter().partition(|(at, ..)| *at <= now);
+        self.delayed = later;
+        let due: Vec<(Instant, ScopeId, CallId)> = due;
+        for (_, scope, number) in due {
+            let Some(server) = self.calls.get(&number).map(|call| call.server) else { continue };
+            let id = match self.ensure(scope, server, now) {
+                Ok(id) => id,
+                Err(error) => {
+                    self.finish_with_error(number, &error, CallEnd::Lost);
+                    continue;
+                }
+            };
+            self.world.begin(server);
+            if let Some(call) = self.calls.get_mut(&number) {
+                call.instance = Some(id);
+            }
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
+            if instance.phase == Phase::Ready {
+                self.send_call(number, now);
+            } else {
+                instance.queue.push_back(number);
+            }
+        }
     }
 
     /// Sends a call, in the words of its server's era.
