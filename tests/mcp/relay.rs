@@ -210,6 +210,9 @@ fn a_cancelled_call_ends_and_the_next_one_works() {
 fn changes_reach_a_client_that_subscribed() {
     with_each_revision(|session| {
         session.call("one__echo", &json!({ "message": "up" }));
+        // Who has never asked for a list is not told that it changed.
+        all(session, "tools/list", "tools");
+        all(session, "prompts/list", "prompts");
         let uri = json!({ "uri": "test://watched-resource" });
         assert_eq!(session.request("resources/subscribe", &uri)["result"], json!({}));
         session.call("one__test_trigger_resource_change", &uri);
