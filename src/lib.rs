@@ -409,6 +409,8 @@ pub mod mcp {
     pub mod answers;
     /// ● Who wants to hear of changes.
     pub mod subscriptions;
+    /// ● What clients tell besides requests, and the end of a client.
+    pub mod clients;
     /// ● What clients say.
     pub mod calls;
     /// ● One task that takes notice of everything, and of the clock.

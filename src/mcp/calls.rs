@@ -1,5 +1,5 @@
 //! What clients say: each request to the server that it is for, under the hub's own ids and the server's
-//! own names; cancellation; and the end of a client.
+//! own names.
 //!
 //! A request that no server can be found for, or that a limit forbids, is refused at once.
 
@@ -15,13 +15,13 @@ use crate::mcp::era::{
 use crate::mcp::instances::opening_of;
 use crate::mcp::message::{
     Change, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, MessageError, Object, PARSE_ERROR,
-    Shape, error, error_response, notification, our_number, quoted, request, response,
+    Shape, error, error_response, our_number, quoted, request, response,
 };
 use crate::mcp::names::{own, template_fits};
 use crate::mcp::questions::Resumed;
-use crate::mcp::session::{ConversationId, InstanceId};
+use crate::mcp::session::ConversationId;
 use crate::mcp::state::{
-    Asker, Call, CallEnd, CallId, Hub, Phase, Purpose, Scope, ScopeId, UNDER_WAY_BYTES_MAX, listed_kind,
+    Call, CallEnd, CallId, Hub, Phase, Purpose, Scope, ScopeId, UNDER_WAY_BYTES_MAX, listed_kind,
 };
 
 /// Sets of capabilities for which servers are kept apart; more share the first one's.
@@ -406,6 +406,11 @@ impl Hub {
         if self.client_calls >= usize::try_from(self.settings.calls_max).unwrap_or(usize::MAX) {
             return Err(self.fault(server, "limit", "is not called: too many calls are under way", None));
         }
+        if let Some(at) = self.pause_of(scope, server, now) {
+            let number = self.register(call);
+            self.delayed.push((at, scope, number));
+            return Ok(());
+        }
         let id = self.ensure(scope, server, now)?;
         let calls_max = usize::try_from(self.servers[server].config.calls_max).unwrap_or(usize::MAX);
         let Some(instance) = self.instances.get_mut(&id) else { return Ok(()) };
@@ -424,6 +429,41 @@ impl Hub {
             instance.queue.push_back(number);
         }
         Ok(())
+    }
+
+    /// Until when a call waits for a server that has failed and is started anew soon.
+    fn pause_of(&self, scope: ScopeId, server: usize, now: Instant) -> Option<Instant> {
+        let state = &self.servers[server];
+        let runs = self.scopes.get(&scope).is_some_and(|scope| scope.instances.contains_key(&server));
+        let is_none = runs || self.is_given_up(server) || state.is_stopped || self.is_ending;
+        state.not_before.filter(|at| now < *at && !is_none)
+    }
+
+    /// Brings calls on their way whose server may be started now.
+    pub fn look_at_delayed(&mut self, now: Instant) {
+        let (due, later) = std::mem::take(&mut self.delayed).into_iter().partition(|(at, ..)| *at <= now);
+        self.delayed = later;
+        let due: Vec<(Instant, ScopeId, CallId)> = due;
+        for (_, scope, number) in due {
+            let Some(server) = self.calls.get(&number).map(|call| call.server) else { continue };
+            let id = match self.ensure(scope, server, now) {
+                Ok(id) => id,
+                Err(error) => {
+                    self.finish_with_error(number, &error, CallEnd::Lost);
+                    continue;
+                }
+            };
+            self.world.begin(server);
+            if let Some(call) = self.calls.get_mut(&number) {
+                call.instance = Some(id);
+            }
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
+            if instance.phase == Phase::Ready {
+                self.send_call(number, now);
+            } else {
+                instance.queue.push_back(number);
+            }
+        }
     }
 
     /// Sends a call, in the words of its server's era.
@@ -503,116 +543,6 @@ impl Hub {
             params = Object::parse(&params).ok()?.with(&changes);
         }
         Some(params)
-    }
-
-    // ── what a client tells ─────────────────────────────────────────────────────────────────────
-
-    fn client_notified(&mut self, from: ConversationId, method: &str, message: &Message<'_>) {
-        let Some(params) = message.params() else { return };
-        match method {
-            "notifications/initialized" => {}
-            "notifications/cancelled" => {
-                if let Some(id) = params.get("requestId") {
-                    self.cancel(from, id, &params);
-                    self.let_go_if_finished(from);
-                }
-            }
-            "notifications/progress" => {
-                let ask = params.get("progressToken").and_then(our_number).and_then(|n| self.asks.get(&n));
-                let Some(ask) = ask.filter(|ask| ask.conversation == from) else { return };
-                if let (Asker::Server(id, _), Some(token)) = (&ask.asker, &ask.token) {
-                    let params = params.with(&[Change::Set("progressToken", token)]);
-                    self.send(*id, notification(method, &params));
-                }
-            }
-            _ => self.pass_to_servers(from, method, message),
-        }
-    }
-
-    /// A notification for every server of the client's session: that its roots have changed; others when
-    /// there is one server only.
-    fn pass_to_servers(&mut self, from: ConversationId, method: &str, message: &Message<'_>) {
-        let scope = self.clients.get(&from).and_then(|client| self.scopes.get(&client.scope?));
-        let Some(scope) = scope.filter(|scope| scope.owner == Some(from)) else { return };
-        if method != "notifications/roots/list_changed" && self.servers.len() > 1 {
-            return;
-        }
-        let ids: Vec<InstanceId> = scope.instances.values().copied().collect();
-        for id in ids {
-            let is_told =
-                self.instances.get(&id).is_some_and(|i| i.phase == Phase::Ready && i.era == Era::Legacy);
-            if is_told {
-                self.send(id, message.object.text().as_bytes().to_vec());
-            }
-        }
-    }
-
-    /// A client does not want an answer any more.
-    fn cancel(&mut self, from: ConversationId, id: &str, params: &Object<'_>) {
-        let Some(client) = self.clients.get_mut(&from) else { return };
-        if let Some(number) = client.calls.get(id).copied() {
-            self.cancel_call(number, params);
-        } else if client.listens.remove(id).is_some()
-            && let Some(scope) = client.scope
-        {
-            self.unsubscribe_unwanted(scope, Instant::now());
-        }
-    }
-
-    /// Ends a call that nobody waits for; its server is told.
-    pub fn cancel_call(&mut self, number: CallId, params: &Object<'_>) {
-        self.withdraw_round(number);
-        let Some(call) = self.calls.get(&number) else { return };
-        if let Some(id) = call.instance.filter(|_| call.is_sent) {
-            let params = params.with(&[Change::Set("requestId", &number.to_string())]);
-            self.send(id, notification("notifications/cancelled", &params));
-        }
-        self.finish(number, Vec::new(), CallEnd::Cancelled);
-    }
-
-    // ── the end of a client ─────────────────────────────────────────────────────────────────────
-
-    /// A client is gone: what it asked is cancelled, and its own servers end.
-    pub fn closed(&mut self, id: ConversationId) {
-        let Some(client) = self.clients.get(&id) else { return };
-        let (calls, scope): (Vec<CallId>, _) = (client.calls.values().copied().collect(), client.scope);
-        let nothing = Object::parse(r#"{"reason":"the client is gone"}"#);
-        for number in calls {
-            if let Ok(params) = &nothing {
-                self.cancel_call(number, params);
-            }
-        }
-        let asks: Vec<u64> =
-            self.asks.iter().filter(|(_, a)| a.conversation == id).map(|(n, _)| *n).collect();
-        for number in asks {
-            let Some(ask) = self.asks.remove(&number) else { continue };
-            if let Asker::Server(server, raw) = ask.asker {
-                let error = error(METHOD_NOT_FOUND, "the client is gone", None);
-                self.send(server, error_response(Some(&raw), &error));
-                if let Some(instance) = self.instances.get_mut(&server) {
-                    instance.questions.remove(&raw);
-                }
-            }
-        }
-        self.clients.remove(&id);
-        let Some(scope) = scope else { return };
-        if self.scopes.get(&scope).is_some_and(|s| s.owner == Some(id)) {
-            let ids: Vec<InstanceId> =
-                self.scopes.get(&scope).map(|s| s.instances.values().copied().collect()).unwrap_or_default();
-            ids.into_iter().for_each(|id| self.stop_instance(id));
-            self.scopes.remove(&scope);
-        } else {
-            self.unsubscribe_unwanted(scope, Instant::now());
-        }
-    }
-
-    /// Lets a client go that will say nothing more and waits for nothing more.
-    pub fn let_go_if_finished(&mut self, id: ConversationId) {
-        let Some(client) = self.clients.get(&id) else { return };
-        let is_asked = || self.asks.values().any(|ask| ask.conversation == id);
-        if client.finish_by.is_some() && client.calls.is_empty() && !is_asked() {
-            self.closed(id);
-        }
     }
 
     /// Puts a call among those that wait until the only server has said who it is.

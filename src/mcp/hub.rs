@@ -181,6 +181,7 @@ impl Hub {
         }
         let scopes: Vec<ScopeId> = self.scopes.keys().copied().collect();
         scopes.into_iter().for_each(|scope| self.look_at_waiting(scope, now));
+        self.look_at_delayed(now);
         self.look_at_instances(now);
         let gone: Vec<ConversationId> = self
             .clients
@@ -797,6 +798,10 @@ mod tests {
         let (mut a, mut slow, gone) = (bench.far().await, bench.far().await, bench.far().await);
         assert_eq!((a.server, slow.server, gone.server), (0, 1, 2));
         gone.send.send(FromUpstream::Ended(EndReason::Exited("exit status: 1".to_owned()))).await.unwrap();
+        // It may only have disliked the revision: it is asked in the other one, once.
+        let gone = bench.far().await;
+        assert_eq!(gone.server, 2);
+        gone.send.send(FromUpstream::Ended(EndReason::Exited("exit status: 1".to_owned()))).await.unwrap();
         a.open_legacy(tools()).await;
         a.list_tools(&["t"]).await;
         let listed = near.answer(json!(1)).await;
@@ -834,6 +839,25 @@ mod tests {
         near.ask(json!(9), "tools/call", json!({"name": "a__t"})).await;
         let refused = near.answer(json!(9)).await;
         assert!(refused["error"]["message"].as_str().unwrap().contains("given up"), "{refused}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_for_a_server_that_has_just_failed() {
+        let mut bench = bench(vec![server("a")]);
+        let mut near = bench.client();
+        near.hello(json!({})).await;
+        near.ask(json!(1), "tools/call", json!({"name": "a__t"})).await;
+        let mut far = bench.far().await;
+        far.open_legacy(json!({})).await;
+        far.expect("tools/call").await;
+        far.send.send(FromUpstream::Ended(EndReason::Exited("exit status: 1".to_owned()))).await.unwrap();
+        near.answer(json!(1)).await;
+        near.ask(json!(2), "tools/call", json!({"name": "a__t"})).await;
+        let mut far = bench.far().await;
+        far.open_legacy(json!({})).await;
+        let call = far.expect("tools/call").await;
+        far.answer(&call, json!({"content": []})).await;
+        assert_eq!(near.answer(json!(2)).await["result"], json!({"content": []}));
     }
 
     #[tokio::test(start_paused = true)]

@@ -285,7 +285,7 @@ impl<'a> Message<'a> {
 
     /// The parameters; the empty object when there are none. `None` when they are no readable object.
     pub fn params(&self) -> Option<Object<'a>> {
-        match self.object.get("params") {
+        match self.object.get("params").filter(|params| *params != "null") {
             None => Some(Object { text: "{}", members: Vec::new() }),
             Some(text) => Object::parse(text).ok(),
         }

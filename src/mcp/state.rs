@@ -438,6 +438,8 @@ pub struct Hub {
     pub asks: HashMap<u64, Ask>,
     /// Parked calls by their tickets.
     pub tickets: HashMap<String, CallId>,
+    /// Calls that wait until their server may be started anew.
+    pub delayed: Vec<(Instant, ScopeId, CallId)>,
     /// Which server a task belongs to.
     pub tasks: HashMap<String, usize>,
     /// Where servers report.
@@ -490,6 +492,7 @@ impl Hub {
             client_calls: 0,
             asks: HashMap::new(),
             tickets: HashMap::new(),
+            delayed: Vec::new(),
             tasks: HashMap::new(),
             events,
             world,
