@@ -351,6 +351,8 @@ pub mod engine {
     pub mod trials;
     /// ● Reads and tries what this host can do.
     pub mod facts;
+    /// ○ What a transaction of files has gathered and not yet made.
+    pub mod pending;
     /// ● A workspace: its roots, its journal, what is read there.
     pub mod workspaces;
     /// ● Checks of new texts before anything is written.

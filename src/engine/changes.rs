@@ -6,7 +6,8 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::engine::drafts::{Draft, EDIT_BYTES_MAX, Finish, Outcome, Transaction};
+use crate::engine::drafts::{Draft, EDIT_BYTES_MAX, Finish, Outcome};
+use crate::engine::pending::Transaction;
 use crate::engine::workspaces::Workspace;
 use crate::workspace::change::{Change, Later, Operation, Pulse};
 use crate::workspace::commit::{Step, kind_of};

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use crate::engine::checks::pass;
+use crate::engine::pending::{Key, Pending};
 use crate::engine::workspaces::{Workspace, binary};
 use crate::workspace::change::{Operation, Pulse};
 use crate::workspace::commit::{Before, Committer, Content, Step};
@@ -25,42 +26,6 @@ pub const EDIT_BYTES_MAX: u64 = 64 << 20;
 const TRANSACTION_BYTES_MAX: usize = 128 << 20;
 /// Largest text whose difference is shown, in bytes; beyond, only that it differs.
 const DIFF_BYTES_MAX: usize = 64 << 20;
-
-/// A place, by root and way.
-type Key = (usize, Inside);
-
-/// Changes that are gathered and not yet made.
-#[derive(Debug)]
-pub struct Transaction {
-    /// What it is for.
-    pub label: String,
-    /// When it is too old, in milliseconds since 1970.
-    pub until_ms: u64,
-    files: BTreeMap<Key, Pending>,
-}
-
-/// A file of a transaction.
-#[derive(Debug, Clone)]
-struct Pending {
-    /// The hash of what was there when it was first touched.
-    base: Option<(String, Vec<u8>)>,
-    now: Option<Vec<u8>>,
-    mode: Option<u32>,
-}
-
-impl Transaction {
-    /// One that holds nothing yet.
-    pub fn new(label: &str, until_ms: u64) -> Self {
-        Self { label: label.to_owned(), until_ms, files: BTreeMap::new() }
-    }
-
-    /// How many files it changes, and how many bytes it holds.
-    pub fn size(&self) -> (usize, usize) {
-        let bytes =
-            |p: &Pending| p.now.as_ref().map_or(0, Vec::len) + p.base.as_ref().map_or(0, |(_, b)| b.len());
-        (self.files.len(), self.files.values().map(bytes).sum())
-    }
-}
 
 /// One file of a draft.
 #[derive(Debug)]

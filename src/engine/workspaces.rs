@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, StatxFlags};
 
-use crate::engine::drafts::Transaction;
 use crate::engine::host::Host;
+use crate::engine::pending::Transaction;
 use crate::workspace::commit::kind_of;
 use crate::workspace::files::{self, Loaded};
 use crate::workspace::index::Index;

@@ -21,10 +21,32 @@ const TIME_MS_MAX: u64 = 7 * 24 * 3_600_000;
 /// Longest list of tools, and most words in other lists.
 const LIST_MAX: usize = 10_000;
 
+/// Words that no other format has for a server: who writes one means a policy, and a file with one must not
+/// pass as another program's, whose unknown words are only remarked upon.
+const OWN_WORDS: [&str; 16] = [
+    "cpus",
+    "env_pass",
+    "hide",
+    "memory",
+    "network",
+    "pids",
+    "pin",
+    "prefix",
+    "restart",
+    "ro",
+    "rw",
+    "seccomp",
+    "start",
+    "timeouts",
+    "warm",
+    "workspace",
+];
+
 /// Whether a document is of this format.
 pub fn is_ours(root: &Node) -> bool {
-    root.get("servers").is_some_and(|servers| servers.entries().is_some())
-        && (root.get("version").is_some() || root.get("gateway").is_some() || root.get("defaults").is_some())
+    let Some(servers) = root.get("servers").and_then(Node::entries) else { return false };
+    ["version", "gateway", "defaults"].iter().any(|name| root.get(name).is_some())
+        || servers.iter().any(|(_, server)| OWN_WORDS.iter().any(|word| server.get(word).is_some()))
 }
 
 /// Reads a document.
@@ -536,5 +558,13 @@ url = "ftp://x"
     #[test]
     fn an_empty_configuration_has_no_server() {
         assert_eq!(check("version = 1\n"), Ok(GatewayConfig::default()));
+    }
+
+    #[test]
+    fn a_word_of_a_policy_makes_a_file_ours_whatever_else_it_lacks() {
+        let ours = from_toml::parse("[servers.x]\ncommand = \"x\"\npin = true\n");
+        assert!(is_ours(&ours.unwrap()));
+        let theirs = crate::engine::config::from_json::parse(r#"{"servers":{"x":{"command":"x"}}}"#);
+        assert!(!is_ours(&theirs.unwrap()));
     }
 }
