@@ -794,7 +794,7 @@ pub struct McpGateway {
     /// Listen where other machines can reach it
     #[arg(long, requires = "http")]
     pub http_expose: bool,
-    /// Let pages of this origin ask, such as https://example.com
+    /// Let pages of this origin ask, such as `https://example.com`
     #[arg(long, value_name = "ORIGIN", requires = "http")]
     pub http_origin: Vec<String>,
     /// Answer to this name of the machine too

@@ -1,6 +1,6 @@
 //! Our own MCP servers: a table of tools, carried out by blocking code on a few threads.
 //!
-//! A server is a [`Toolbox`]; `serve_stdio` gives it standard input and output in both eras of the
+//! A server is a `Toolbox`; `serve_stdio` gives it standard input and output in both eras of the
 //! protocol. What the tools do is theirs. Quick calls and long ones have threads of their own, so that
 //! a small call never waits for a long one. Nothing here starts a process or knows a folder.
 
