@@ -16,6 +16,7 @@ use crate::engine::finding::{
 };
 use crate::engine::workspaces::Workspace;
 use crate::mcp::toolbox::{Context, Hints, Lane, Reply, Tool, arguments as parsed};
+use crate::mcp::workspace::schema;
 use crate::mcp::workspace::schema::Profile;
 use crate::workspace::refusal::{Code, Refusal};
 
@@ -46,16 +47,7 @@ pub(crate) fn tool(
     required: &[&str],
     properties: Value,
 ) -> Tool {
-    Tool {
-        name: name.to_owned(),
-        title: title.to_owned(),
-        description: about.to_owned(),
-        input: json!({"type": "object", "properties": properties, "required": required}),
-        output: None,
-        hints,
-        lane: Lane::Long,
-        meta: None,
-    }
+    Tool { lane: Lane::Long, ..schema::tool(name, title, about, hints, required, properties) }
 }
 
 fn all() -> Vec<Tool> {

@@ -147,7 +147,15 @@ fn edit_properties() -> Value {
     })
 }
 
-fn tool(name: &str, title: &str, about: &str, hints: Hints, required: &[&str], properties: Value) -> Tool {
+/// A tool whose calls are quick, by its parameters.
+pub fn tool(
+    name: &str,
+    title: &str,
+    about: &str,
+    hints: Hints,
+    required: &[&str],
+    properties: Value,
+) -> Tool {
     Tool {
         name: name.to_owned(),
         title: title.to_owned(),
